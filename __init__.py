@@ -1,0 +1,1 @@
+"""Will compressing gradients make this training job finish sooner, without hurting its accuracy?"""

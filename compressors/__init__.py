@@ -1,0 +1,1 @@
+"""What crosses the wire: compression schemes, their memories, and the drivers that exchange their payloads."""

@@ -1,0 +1,228 @@
+"""Decoded payloads: what rows of payloads mean, without becoming dense where they are not.
+
+A :class:`Decoded` of R rows stands for an ``[R, n]`` matrix. It can add itself to a vector, take itself away from a
+residual and clear its support, so nobody has to build R dense rows to sum them.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Decoded(ABC):
+    """R decoded payloads of a unit of n values."""
+
+    @abstractmethod
+    def add_to_(self, out: Tensor) -> Tensor:
+        """Add every row, in row order, to ``out`` of shape [n], in place.
+
+        Row order makes the sum the same wherever the rows come from: one process that stacks the workers, or many.
+        """
+
+    def total(self, like: Tensor) -> Tensor:
+        """Return the sum of all rows, of shape [n], with the dtype and device of ``like`` [n]."""
+        return self.add_to_(torch.zeros_like(like))
+
+    @abstractmethod
+    def residual_of_(self, p: Tensor) -> Tensor:
+        """Return ``p - self`` for ``p`` of shape [R, n], in p's memory unless this object shares it."""
+
+    @abstractmethod
+    def clear_(self, x: Tensor) -> Tensor:
+        """Set ``x`` of shape [R, n] to zero wherever this object has an entry, be its value zero or not."""
+
+    @abstractmethod
+    def dense(self, like: Tensor) -> Tensor:
+        """Return the rows as a new tensor of shape [R, n], with the dtype and device of ``like``."""
+
+
+@dataclass(frozen=True)
+class Nothing(Decoded):
+    """Rows of which nothing was sent."""
+
+    rows: int
+    size: int
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        return out
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        return p
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x
+
+    def dense(self, like: Tensor) -> Tensor:
+        return like.new_zeros(self.rows, self.size)
+
+
+@dataclass(frozen=True)
+class Dense(Decoded):
+    """Every entry of every row: ``values`` of shape [R, n], in any dtype."""
+
+    values: Tensor
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        for row in self.values:
+            out.add_(row)
+        return out
+
+    def total(self, like: Tensor) -> Tensor:
+        total = self.values[0].to(like, copy=True)
+        for row in self.values[1:]:
+            total.add_(row)
+        return total
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        if self.values.untyped_storage().data_ptr() == p.untyped_storage().data_ptr():
+            return torch.zeros_like(p)  # the rows are p itself
+        return p.sub_(self.values)
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x.zero_()
+
+    def dense(self, like: Tensor) -> Tensor:
+        return self.values.to(like, copy=True)
+
+
+@dataclass(frozen=True)
+class Sparse(Decoded):
+    """k entries of each row: ``values`` [R, k] at ``indices`` [R, k] (int64, distinct within a row), of n."""
+
+    values: Tensor
+    indices: Tensor
+    size: int
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        return out.index_add_(0, self.indices.reshape(-1), self.values.reshape(-1).to(out.dtype))
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        return p.scatter_add_(1, self.indices, self.values.to(p.dtype).neg())
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x.scatter_(1, self.indices, 0.0)
+
+    def dense(self, like: Tensor) -> Tensor:
+        rows = like.new_zeros(self.values.shape[0], self.size)
+        return rows.scatter_(1, self.indices, self.values.to(rows.dtype))
+
+
+@dataclass(frozen=True)
+class Aligned(Decoded):
+    """k entries of each row at the same ``indices`` [k] (int64, distinct), of n: ``values`` [R, k]."""
+
+    values: Tensor
+    indices: Tensor
+    size: int
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        chosen = out[self.indices]
+        for row in self.values:
+            chosen.add_(row)
+        return out.index_copy_(0, self.indices, chosen)
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        return p.index_add_(1, self.indices, self.values.to(p.dtype), alpha=-1)
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x.index_fill_(1, self.indices, 0.0)
+
+    def dense(self, like: Tensor) -> Tensor:
+        rows = like.new_zeros(self.values.shape[0], self.size)
+        return rows.index_copy_(1, self.indices, self.values.to(rows.dtype))
+
+
+@dataclass(frozen=True)
+class Block(Decoded):
+    """b entries from ``start`` on, going on at 0 behind the end, the same in each row: ``values`` [R, b], of n."""
+
+    values: Tensor
+    start: int
+    size: int
+
+    def _pieces(self) -> list[tuple[slice, slice]]:
+        """Return (slice of the unit, slice of the block): two where the block wraps around, else one."""
+        length = self.values.shape[1]
+        head = min(length, self.size - self.start)
+        pieces = [(slice(self.start, self.start + head), slice(0, head))]
+        return pieces if head == length else [*pieces, (slice(0, length - head), slice(head, length))]
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        for unit, block in self._pieces():
+            for row in self.values:
+                out[unit].add_(row[block])
+        return out
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        for unit, block in self._pieces():
+            p[:, unit].sub_(self.values[:, block])
+        return p
+
+    def clear_(self, x: Tensor) -> Tensor:
+        for unit, _ in self._pieces():
+            x[:, unit] = 0.0
+        return x
+
+    def dense(self, like: Tensor) -> Tensor:
+        rows = like.new_zeros(self.values.shape[0], self.size)
+        for unit, block in self._pieces():
+            rows[:, unit] = self.values[:, block].to(rows.dtype)
+        return rows
+
+
+@dataclass(frozen=True)
+class LowRank(Decoded):
+    """Matrices ``left @ right[r].T`` of shape [a, b], flattened: ``left`` [a, r], ``right`` [R, b, r]."""
+
+    left: Tensor
+    right: Tensor
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        for right in self.right:
+            out.add_((self.left @ right.T).reshape(-1))
+        return out
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        left = self.left.expand(p.shape[0], -1, -1)
+        matrices = p.view(p.shape[0], self.left.shape[0], -1)
+        return matrices.baddbmm_(left, self.right.transpose(1, 2), alpha=-1).view_as(p)
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x.zero_()
+
+    def dense(self, like: Tensor) -> Tensor:
+        rows = self.left @ self.right.transpose(1, 2)
+        return rows.reshape(rows.shape[0], -1).to(like)
+
+
+@dataclass(frozen=True)
+class Scaled(Decoded):
+    """Every entry as a small integer times its bucket's scale: ``levels`` [R, n], ``scales`` [R, ceil(n / bucket)]."""
+
+    levels: Tensor
+    scales: Tensor
+    bucket: int
+
+    def _row(self, r: int, dtype: torch.dtype) -> Tensor:
+        """Return row r as [n] values."""
+        size = self.levels.shape[1]
+        spread = self.scales[r].to(dtype).repeat_interleave(self.bucket)[:size]
+        return spread.mul_(self.levels[r])
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        for r in range(self.levels.shape[0]):
+            out.add_(self._row(r, out.dtype))
+        return out
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        for r, row in enumerate(p):
+            row.sub_(self._row(r, p.dtype))
+        return p
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x.zero_()
+
+    def dense(self, like: Tensor) -> Tensor:
+        return torch.stack([self._row(r, like.dtype) for r in range(self.levels.shape[0])]).to(like.device)

@@ -1,0 +1,281 @@
+"""Drivers: they run the units of a message in lock-step, do the exchanges they ask for, and write the wire log.
+
+A driver knows nothing of any scheme. Each round's requests of the same kind are fused into one collective, whatever
+the number of units. :class:`StackedDriver` holds all workers as rows in one process;
+:class:`gradwire.compressors.processes.ProcessGroupDriver` does the same exchanges over ``torch.distributed``.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .base import (
+    AllReduce,
+    AllToAll,
+    Broadcast,
+    Codec,
+    Gather,
+    NonFiniteError,
+    Outcome,
+    Permute,
+    Protocol,
+    ReduceScatter,
+    Request,
+    Rounds,
+    Scheme,
+    State,
+    Turn,
+)
+from .payload import Buffer, Payload, Ragged, row_bytes
+from .wire import header
+from .wirelog import Collective, MessageLog, Operation, Work
+
+SIZE_BYTES = 8
+"""What a worker says of the length of each ragged buffer before a gather."""
+
+
+class Item(NamedTuple):
+    """One unit to exchange: its values ``[W, *shape]``, how, and what is remembered and known of it."""
+
+    x: Tensor
+    scheme: Scheme
+    state: State
+    turn: Turn
+
+
+class Frame(NamedTuple):
+    """A unit's part of a fused exchange: whose request it is, and what its payload's header says."""
+
+    request: Request
+    header: bytes
+    scheme: str
+    elements: int
+
+
+class Driver(ABC):
+    """Exchanges messages between ``size`` workers, of which ``ranks`` are rows of this process."""
+
+    ranks: tuple[int, ...]
+    size: int
+
+    def exchange(self, items: Sequence[Item], message: int = 0) -> tuple[list[Outcome], MessageLog]:
+        """Exchange one message.
+
+        Parameters
+        ----------
+        items : sequence of Item
+            Its units, in the same order on every worker.
+        message : int
+            The message's index within the step, for the log.
+
+        Returns
+        -------
+        list of Outcome
+            One for each unit.
+        MessageLog
+
+        Raises
+        ------
+        NonFiniteError
+            If a value is infinite or NaN: some schemes would hide it.
+        """
+        for item in items:
+            _check_finite(item)
+        active = {i: _start(item) for i, item in enumerate(items)}
+        frames = [(header(str(item.scheme), item.x[0].numel()), str(item.scheme), item.x[0].numel()) for item in items]
+        replies: dict[int, Payload] = {}
+        outcomes: dict[int, Outcome] = {}
+        collectives: list[Collective] = []
+        number = 0
+        while active:
+            requests: dict[int, Request] = {}
+            for i, rounds in active.items():
+                try:
+                    requests[i] = rounds.send(replies[i]) if i in replies else next(rounds)
+                except StopIteration as stop:
+                    outcomes[i] = stop.value
+            active = {i: active[i] for i in requests}
+            for group in _fuse(requests):
+                answers, log = self._perform([Frame(requests[i], *frames[i]) for i in group], number)
+                replies.update(zip(group, answers, strict=True))
+                collectives += log
+            number += 1
+        work = Counter((str(item.scheme), tuple(item.x.shape[1:])) for item in items)
+        done = tuple(Work(scheme, shape, units) for (scheme, shape), units in work.items())
+        return [outcomes[i] for i in range(len(items))], MessageLog(message, done, tuple(collectives))
+
+    @abstractmethod
+    def _perform(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
+        """Do requests of one kind as one exchange; return the replies and the log of round ``number``."""
+
+
+def _start(item: Item) -> Rounds:
+    """Return the rounds of a unit's exchange."""
+    if isinstance(item.scheme, Protocol):
+        return item.scheme.rounds(item.x, item.state, item.turn)
+    if isinstance(item.scheme, Codec):
+        return _codec_rounds(item.scheme, item.x, item.state, item.turn)
+    raise TypeError(f"{item.scheme!r} is neither a codec nor a protocol")
+
+
+def _codec_rounds(codec: Codec, x: Tensor, state: State, turn: Turn) -> Rounds:
+    """Exchange a codec's payload in the one round that it needs."""
+    shape = x.shape[1:]
+    payload, sent, state = codec.encode(x, state, turn)
+    if not payload.buffers:
+        mean = x.new_zeros(shape)
+    else:
+        reply = yield AllReduce(payload) if codec.combine == "sum" else Gather(payload)
+        total = codec.decode(reply, tuple(shape), turn).total(x[0].reshape(-1))
+        mean = total.div_(turn.size).view(shape)
+    mean, state = codec.receive(mean, state, turn)
+    return Outcome(mean, sent, state)
+
+
+def _check_finite(item: Item) -> None:
+    """Refuse infinities and NaNs. A finite sum proves that there are none; an overflowing one proves nothing."""
+    if math.isfinite(float(item.x.sum())) or bool(torch.isfinite(item.x).all()):
+        return
+    finite = torch.isfinite(item.x.reshape(len(item.x), -1)).all(1).tolist()
+    ranks = [rank for rank, good in zip(item.turn.ranks, finite, strict=True) if not good]
+    raise NonFiniteError(
+        f"step {item.turn.step}: the gradient of {item.turn.unit} holds an infinity or a NaN on worker "
+        f"{', '.join(map(str, ranks))}"
+    )
+
+
+def _fuse(requests: dict[int, Request]) -> list[list[int]]:
+    """Group the requests that one collective can serve, in order of first appearance."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, request in requests.items():
+        match request:
+            case AllReduce(op=op):
+                key: tuple[object, ...] = (AllReduce, op)
+            case Broadcast(root=root):
+                key = (Broadcast, root)
+            case Permute(to=to):
+                key = (Permute, to)
+            case _:
+                key = (type(request),)
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+# ------------------------------------------------------------------------------------------------------- the wire log
+
+
+def log_reduction(frames: list[Frame], size: int, number: int) -> list[Collective]:
+    """Return what an all-reduce or reduce-scatter launches: a collective for each dtype, equal on all workers."""
+    summed = isinstance(frames[0].request, AllReduce)
+    operation: Operation = "all-reduce" if summed else "reduce-scatter"
+    lengths: Counter[str] = Counter()
+    for frame in frames:
+        for buffer in frame.request.payload.buffers:
+            if isinstance(buffer, Ragged):
+                raise TypeError("buffers that are summed must have the same length on every worker")
+            lengths[str(buffer.dtype).removeprefix("torch.")] += row_bytes(buffer)[0]
+    return [Collective(operation, number, dtype, (length,) * size) for dtype, length in lengths.items()]
+
+
+def log_movement(frames: list[Frame], sent: list[int], number: int) -> list[Collective]:
+    """Return what any other exchange launches.
+
+    Parameters
+    ----------
+    sent : list of int
+        The bytes of each of the N workers' payloads, without headers; of a broadcast, the root's alone count.
+    """
+    request = frames[0].request
+    headers = sum(len(frame.header) for frame in frames)
+    ragged = sum(isinstance(buffer, Ragged) for frame in frames for buffer in frame.request.payload.buffers)
+    sizes = [Collective("all-gather", number, "bytes", (SIZE_BYTES * ragged,) * len(sent))] if ragged else []
+    match request:
+        case Gather():
+            return [*sizes, Collective("all-gather", number, "bytes", tuple(b + headers for b in sent))]
+        case Permute(to=to):
+            moved = tuple(b + headers if peer >= 0 else 0 for b, peer in zip(sent, to, strict=True))
+            return [*sizes, Collective("permute", number, "bytes", moved, to)]
+        case Broadcast(root=root):
+            only = tuple(b if rank == root else 0 for rank, b in enumerate(sent))
+            return [*sizes, Collective("broadcast", number, "bytes", only, (root,))]
+        case _:
+            return [*sizes, Collective("all-to-all", number, "bytes", tuple(sent))]
+
+
+# --------------------------------------------------------------------------------------------- workers in one process
+
+
+def sum_rows(buffer: Tensor) -> Tensor:
+    """Return the sum of rows ``[R, m]`` as ``[1, m]``, added in row order and rounded to their dtype each time.
+
+    The order makes it equal, bit for bit, however the rows are spread over processes or threads.
+    """
+    total = buffer[:1].clone()
+    for row in buffer[1:]:
+        total.add_(row)
+    return total
+
+
+class StackedDriver(Driver):
+    """All workers are rows of the tensors of this process.
+
+    Parameters
+    ----------
+    workers : int
+        N.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.ranks = tuple(range(workers))
+        self.size = workers
+
+    def _perform(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
+        replies = [Payload(tuple(self._reply(frame.request))) for frame in frames]
+        if isinstance(frames[0].request, AllReduce | ReduceScatter):
+            return replies, log_reduction(frames, self.size, number)
+        rows = [frame.request.payload.row_bytes for frame in frames]
+        return replies, log_movement(frames, [sum(lengths) for lengths in zip(*rows, strict=True)], number)
+
+    def _reply(self, request: Request) -> list[Buffer]:
+        """Return what each worker would receive."""
+        buffers = request.payload.buffers
+        match request:
+            case Gather():
+                return list(buffers)
+            case AllReduce(op="sum"):
+                return [sum_rows(_fixed(buffer)) for buffer in buffers]
+            case AllReduce():
+                return [_fixed(buffer).amax(0, keepdim=True) for buffer in buffers]
+            case ReduceScatter():
+                return [sum_rows(_fixed(buffer)).view(self.size, -1) for buffer in buffers]
+            case Broadcast(root=root):
+                return [_fixed(buffer)[root : root + 1] for buffer in buffers]
+            case AllToAll():
+                return [self._transposed(_fixed(buffer)) for buffer in buffers]
+            case Permute(to=to):
+                return [permuted(buffer, to) for buffer in buffers]
+
+    def _transposed(self, buffer: Tensor) -> Tensor:
+        """Exchange chunk r of row s with chunk s of row r."""
+        return buffer.view(self.size, self.size, -1).transpose(0, 1).reshape(self.size, -1)
+
+
+def permuted(buffer: Buffer, to: tuple[int, ...]) -> Ragged:
+    """Return rows such that row ``to[s]`` is what row s was; rows to which nothing comes are empty."""
+    flat = buffer.flat if isinstance(buffer, Ragged) else buffer.reshape(-1)
+    rows = [flat[:0]] * len(to)
+    for source, target in enumerate(to):
+        if target >= 0:
+            rows[target] = buffer.row(source) if isinstance(buffer, Ragged) else buffer[source]
+    return Ragged.of(rows)
+
+
+def _fixed(buffer: Buffer) -> Tensor:
+    if isinstance(buffer, Ragged):
+        raise TypeError("this exchange needs buffers of the same length on every worker")
+    return buffer

@@ -1,0 +1,1 @@
+"""Low rank: schemes that send factors of a matrix."""

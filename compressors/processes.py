@@ -1,0 +1,203 @@
+"""The driver over ``torch.distributed``: the same exchanges between real processes, on Gloo or NCCL.
+
+Process q of G holds workers q W to (q + 1) W - 1 as rows. With W = 1 that is ordinary data-parallel training; with
+more, virtual workers spread over several processes or GPUs.
+"""
+
+from itertools import accumulate, pairwise
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .base import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
+from .drivers import Driver, Frame, log_movement, log_reduction, permuted, sum_rows
+from .payload import Buffer, Payload, Ragged, row_bytes
+from .wire import check_header
+from .wirelog import Collective
+
+
+class ProcessGroupDriver(Driver):
+    """Workers are spread evenly over the processes of a group.
+
+    Parameters
+    ----------
+    rows : int
+        W, the workers that each process holds.
+    exact : bool
+        Sum all-reduces in rank order, which gives the result of :class:`StackedDriver` bit for bit at the price of an
+        all-gather. Otherwise the backend's own all-reduce is used, whose order of additions is its own.
+    group : ProcessGroup, optional
+        Default: the world.
+    """
+
+    def __init__(self, rows: int = 1, exact: bool = False, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group
+        self._processes = dist.get_world_size(group)
+        self._process = dist.get_rank(group)
+        self._rows = rows
+        self._exact = exact
+        self.size = self._processes * rows
+        self.ranks = tuple(range(self._process * rows, (self._process + 1) * rows))
+
+    def _perform(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
+        match frames[0].request:
+            case AllReduce(op=op):
+                return self._reduce(frames, op), log_reduction(frames, self.size, number)
+            case ReduceScatter():
+                return self._reduce_scatter(frames), log_reduction(frames, self.size, number)
+            case AllToAll():
+                replies = [Payload(tuple(map(self._all_to_all, _tensors(frame)))) for frame in frames]
+                return replies, log_movement(frames, [_length(frames)] * self.size, number)
+            case Broadcast(root=root):
+                replies = [Payload(tuple(self._broadcast(b, root) for b in _tensors(frame))) for frame in frames]
+                return replies, log_movement(frames, [_length(frames)] * self.size, number)
+            case Gather():
+                replies, sent = self._gather(frames)
+                return replies, log_movement(frames, sent, number)
+            case Permute(to=to):
+                # Moved by a gather: which worker sends to which is known to all, and rows may differ in length.
+                everyone, sent = self._gather(frames)
+                replies = [Payload(tuple(self._own(permuted(b, to)) for b in whole.buffers)) for whole in everyone]
+                return replies, log_movement(frames, sent, number)
+
+    # ---------------------------------------------------------------------------------------------------- reductions
+
+    def _reduce(self, frames: list[Frame], op: str) -> list[Payload]:
+        """Sum all buffers of a dtype in one all-reduce."""
+        buffers = [_tensors(frame) for frame in frames]
+        summed: dict[torch.dtype, list[Tensor]] = {}
+        for dtype in dict.fromkeys(buffer.dtype for part in buffers for buffer in part):
+            same = [buffer for part in buffers for buffer in part if buffer.dtype == dtype]
+            total = self._all_reduce(torch.cat(same, dim=1), op)
+            summed[dtype] = list(torch.split(total, [buffer.shape[1] for buffer in same], dim=1))
+        return [Payload(tuple(summed[buffer.dtype].pop(0) for buffer in part)) for part in buffers]
+
+    def _all_reduce(self, rows: Tensor, op: str) -> Tensor:
+        """Reduce ``[W, m]`` over all workers to ``[1, m]``."""
+        if op == "max":
+            total = rows.amax(0, keepdim=True)
+            dist.all_reduce(total, dist.ReduceOp.MAX, group=self._group)
+            return total
+        if self._exact:
+            return sum_rows(self.all_gather(rows))
+        total = sum_rows(rows)
+        dist.all_reduce(total, dist.ReduceOp.SUM, group=self._group)
+        return total
+
+    def _reduce_scatter(self, frames: list[Frame]) -> list[Payload]:
+        """Exchange chunks and sum each in rank order."""
+        replies = []
+        for frame in frames:
+            sums = []
+            for buffer in _tensors(frame):
+                received = self._all_to_all(buffer).view(self._rows, self.size, -1)
+                sums.append(torch.cat([sum_rows(chunks) for chunks in received]))
+            replies.append(Payload(tuple(sums)))
+        return replies
+
+    # ------------------------------------------------------------------------------------------------------ movements
+
+    def all_gather(self, rows: Tensor) -> Tensor:
+        """Gather ``[W, m]`` from every process as ``[N, m]``, bit for bit."""
+        everyone = rows.new_empty(self.size, *rows.shape[1:])
+        if rows.numel():
+            dist.all_gather_into_tensor(_bytes(everyone), _bytes(rows.contiguous()), group=self._group)
+        return everyone
+
+    def _all_to_all(self, buffer: Tensor) -> Tensor:
+        """Send chunk r of ``[W, N * m]`` to worker r; return ``[W, N * m]`` whose chunk s came from worker s."""
+        chunks = buffer.view(self._rows, self._processes, self._rows, -1).permute(1, 0, 2, 3).contiguous()
+        received = torch.empty_like(chunks)
+        dist.all_to_all_single(_bytes(received), _bytes(chunks), group=self._group)
+        # [source process, source row, own row, m] -> [own row, source worker, m]
+        return received.permute(2, 0, 1, 3).reshape(self._rows, -1)
+
+    def _broadcast(self, buffer: Tensor, root: int) -> Tensor:
+        """Return the root's row as ``[1, m]``."""
+        source = root // self._rows
+        row = buffer[root % self._rows : root % self._rows + 1].clone()
+        dist.broadcast(_bytes(row), group=self._group, group_src=source)
+        return row
+
+    def _gather(self, frames: list[Frame]) -> tuple[list[Payload], list[int]]:
+        """Gather all units' headers and buffers as one row of bytes a worker; return payloads and bytes sent."""
+        lengths = self._lengths(frames)  # [N][buffer of all frames] bytes
+        headers = [torch.frombuffer(bytearray(frame.header), dtype=torch.uint8) for frame in frames]
+        heading = torch.cat(headers)
+        rows = [heading.numel() + sum(row) for row in lengths]
+        device = _device(frames)
+        mine = torch.zeros(self._rows, max(rows), dtype=torch.uint8, device=device)  # padded to the longest
+        mine[:, : heading.numel()] = heading.to(device)
+        for row, rank in enumerate(self.ranks):
+            at = heading.numel()
+            for buffer, length in zip(_all_buffers(frames), lengths[rank], strict=True):
+                mine[row, at : at + length] = _bytes(_row(buffer, row))
+                at += length
+        everyone = self.all_gather(mine)
+        self._check(frames, everyone[:, : heading.numel()])
+        replies, place = [], 0
+        for frame in frames:
+            count = len(frame.request.payload.buffers)
+            cuts = [list(accumulate(row, initial=heading.numel()))[place : place + count + 1] for row in lengths]
+            buffers = [
+                _rebuild(buffer, [everyone[rank, cut[i] : cut[i + 1]] for rank, cut in enumerate(cuts)])
+                for i, buffer in enumerate(frame.request.payload.buffers)
+            ]
+            replies.append(Payload(tuple(buffers)))
+            place += count
+        return replies, [sum(row) for row in lengths]
+
+    def _lengths(self, frames: list[Frame]) -> list[list[int]]:
+        """Return the bytes of each buffer on every worker, which must be asked for where rows are ragged."""
+        buffers = _all_buffers(frames)
+        own = [[row_bytes(buffer)[row] for buffer in buffers] for row in range(self._rows)]
+        if not any(isinstance(buffer, Ragged) for buffer in buffers):
+            return own[:1] * self.size
+        return [list(map(int, row)) for row in self.all_gather(torch.tensor(own, device=_device(frames))).tolist()]
+
+    def _check(self, frames: list[Frame], headings: Tensor) -> None:
+        """Refuse what other schemes or units have sent."""
+        for rank, heading in enumerate(headings.cpu()):
+            found = bytes(heading.tolist())
+            cuts = accumulate((len(frame.header) for frame in frames), initial=0)
+            for frame, (start, stop) in zip(frames, pairwise(cuts), strict=True):
+                check_header(found[start:stop], frame.scheme, frame.elements, rank)
+
+    def _own(self, buffer: Ragged) -> Ragged:
+        """Return this process's rows."""
+        return Ragged.of([buffer.row(rank) for rank in self.ranks])
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """Return a contiguous tensor's memory as 1-D bytes; odd strides of one-element tensors are no obstacle."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
+def _row(buffer: Buffer, row: int) -> Tensor:
+    return buffer.row(row).contiguous() if isinstance(buffer, Ragged) else buffer[row].contiguous()
+
+
+def _rebuild(like: Buffer, rows: list[Tensor]) -> Buffer:
+    """Read rows of bytes as a buffer of the same kind and dtype."""
+    dtype = like.flat.dtype if isinstance(like, Ragged) else like.dtype
+    # A copy starts at an aligned address, which a view into the middle of a row need not.
+    values = [row.clone().view(dtype) for row in rows]
+    return Ragged.of(values) if isinstance(like, Ragged) else torch.stack(values)
+
+
+def _all_buffers(frames: list[Frame]) -> list[Buffer]:
+    return [buffer for frame in frames for buffer in frame.request.payload.buffers]
+
+
+def _tensors(frame: Frame) -> list[Tensor]:
+    return [frame.request.payload.fixed(i) for i in range(len(frame.request.payload.buffers))]
+
+
+def _length(frames: list[Frame]) -> int:
+    return sum(row_bytes(buffer)[0] for buffer in _all_buffers(frames))
+
+
+def _device(frames: list[Frame]) -> torch.device:
+    first = _all_buffers(frames)[0]
+    return first.flat.device if isinstance(first, Ragged) else first.device

@@ -1,0 +1,1 @@
+"""Quantizers: schemes that send every entry in fewer bits."""

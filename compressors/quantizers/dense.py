@@ -1,0 +1,71 @@
+"""Dense: every entry, uncompressed, in its own or another dtype; the baseline."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..base import Codec, Passes, Shape, State, Turn
+from ..decoded import Decoded
+from ..decoded import Dense as DenseRows
+from ..payload import Payload
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_RELATIVE_ERROR = {"native": 0.0, "fp32": 2.0**-24, "bf16": 2.0**-8}
+
+
+@dataclass(frozen=True)
+class Dense(Codec):
+    """Send every entry: ``n * itemsize`` bytes, summed by an all-reduce.
+
+    Parameters
+    ----------
+    dtype : {"native", "fp32", "bf16"}
+        What travels and is summed: the gradient's own dtype, or one that it is rounded to (to nearest, ties to even).
+
+    Notes
+    -----
+    A sum of bf16 buffers is rounded to bf16 at every addition, as a ring all-reduce does; here the additions run in
+    rank order.
+    """
+
+    dtype: Literal["native", "fp32", "bf16"] = "native"
+
+    name = "dense"
+    title = "every entry, uncompressed"
+    paper = "the baseline"
+    collective = "all-reduce"
+    examples = ("dense(dtype=fp32)", "dense(dtype=bf16)")
+
+    @property
+    def unbiased(self) -> bool:
+        """Return whether nothing is rounded; rounding to nearest is not unbiased."""
+        return self.dtype == "native"
+
+    @property
+    def combine(self) -> Literal["sum", "gather"]:
+        return "sum"
+
+    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
+        return State()
+
+    def error_bound(self, shape: Shape) -> float:
+        """Return the squared unit roundoff, for values in the dtype's normal range."""
+        return _RELATIVE_ERROR[self.dtype] ** 2
+
+    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
+        return prod(shape) * (itemsize if self.dtype == "native" else _DTYPES[self.dtype].itemsize)
+
+    def passes(self, shape: Shape) -> Passes:
+        """Return nothing for the own dtype (buckets are sent from where they lie), a cast each way for another."""
+        return Passes(0, 0, 0) if self.dtype in ("native", "fp32") else Passes(encode=1.5, between=0, decode=1.5)
+
+    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+        flat = x.reshape(len(x), -1)
+        values = flat.to(_DTYPES.get(self.dtype, x.dtype))
+        return Payload((values,)), DenseRows(values), state
+
+    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
+        return DenseRows(payload.fixed(0))

@@ -1,0 +1,119 @@
+"""QSGD: every entry rounded at random to one of a few levels of its bucket's norm."""
+
+from dataclasses import dataclass
+from math import ceil, prod, sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..base import Codec, Passes, Shape, State, Turn, check_range
+from ..decoded import Decoded, Scaled
+from ..keys import Purpose, stream, uniform
+from ..payload import HEADER_BYTES, Payload
+from ..wire import pack, packed_bytes, unpack
+
+
+@dataclass(frozen=True)
+class QSGD(Codec):
+    """Send, for each bucket of consecutive entries, its norm, and for each entry a sign and a level of 0..s.
+
+    The magnitude |x| s / norm is rounded down or up at random so that its expectation is kept, with
+    s = 2**(bits - 1) - 1 levels. A worker hands over ``n * bits / 8`` bytes of packed codes, a norm of 4 bytes (8 for
+    float64) a bucket, and a header. Norms differ between workers, so the payloads are gathered.
+
+    Parameters
+    ----------
+    bits : int
+        Bits of an entry, sign included, 2 to 8; fewer compress more and add variance.
+    bucket : int
+        Entries that share a norm; smaller buckets add bytes and lessen variance.
+    norm : {"max", "l2"}
+        The largest magnitude, or the Euclidean norm as in the paper's analysis.
+
+    Notes
+    -----
+    Differences from the paper: the maximum norm is the default, as in the paper's own experiments (section 5); codes
+    have a fixed width, where the paper analyses Elias coding.
+
+    References
+    ----------
+    .. [1] Alistarh, Grubic, Li, Tomioka, Vojnovic. *QSGD: Communication-Efficient SGD via Gradient Quantization and
+       Encoding*, NeurIPS 2017, https://arxiv.org/abs/1610.02132
+    """
+
+    bits: int = 4
+    bucket: int = 512
+    norm: Literal["max", "l2"] = "max"
+
+    name = "qsgd"
+    title = "every entry rounded at random to a level of its bucket's norm"
+    paper = "Alistarh et al. 2017, arXiv 1610.02132"
+    collective = "all-gather"
+    examples = ("qsgd(bits=2, bucket=128)", "qsgd(bits=8)", "qsgd(bits=3, bucket=7, norm=l2)")
+
+    def __post_init__(self) -> None:
+        check_range(self, "bits", "2 to 8", 2 <= self.bits <= 8)
+        check_range(self, "bucket", "at least 1", self.bucket >= 1)
+
+    @property
+    def unbiased(self) -> bool:
+        return True
+
+    @property
+    def combine(self) -> Literal["sum", "gather"]:
+        return "gather"
+
+    @property
+    def levels(self) -> int:
+        """s, the number of levels above zero."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
+        return State()
+
+    def error_bound(self, shape: Shape) -> float:
+        """Return the variance factor omega of a full bucket of d entries.
+
+        For the 2-norm min(d / s^2, sqrt(d) / s) (the paper's Lemma 3.1). For the maximum norm the supremum of
+        m p (1 - p) / (s^2 + m p^2) with m = d - 1 other entries at p / s of the maximum, which is found where
+        p = (sqrt(s^4 + m s^2) - s^2) / m, derived from the definition.
+        """
+        d, s = min(self.bucket, prod(shape)), self.levels
+        if self.norm == "l2":
+            return min(d / s**2, sqrt(d) / s)
+        m = d - 1
+        p = (sqrt(s**4 + m * s**2) - s**2) / m if m else 0.0
+        return m * p * (1 - p) / (s**2 + m * p**2)
+
+    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
+        norms = ceil(prod(shape) / self.bucket) * max(4, itemsize)
+        return HEADER_BYTES + norms + packed_bytes(prod(shape), self.bits)
+
+    def passes(self, shape: Shape) -> Passes:
+        """Return two reads (norm, rounding) and the packed write; a packed read and an addition to decode."""
+        packed = self.bits / 32
+        return Passes(encode=2 + packed, between=0, decode=2 + packed)
+
+    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+        flat = x.reshape(len(x), -1)
+        rows, size = flat.shape
+        s = self.levels
+        buckets = pad(flat, (0, -size % self.bucket)).view(rows, -1, self.bucket)
+        order = float("inf") if self.norm == "max" else 2
+        norms = torch.linalg.vector_norm(buckets, order, dim=2)
+        unit = torch.where(norms > 0, norms, 1)[:, :, None]
+        position = (buckets.abs() / unit * s).clamp_(max=s).view(rows, -1)[:, :size]
+        down = position.floor()
+        streams = [stream(turn.seed, Purpose.ROUNDING, turn.step, turn.unit, rank) for rank in turn.ranks]
+        up = uniform(streams, size, x) < position - down
+        signed = (down + up).copysign_(flat).to(torch.int8)
+        scales = norms.to(torch.promote_types(norms.dtype, torch.float32))
+        payload = Payload((scales, pack(signed + s, self.bits)))
+        return payload, Scaled(signed, scales / s, self.bucket), state
+
+    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
+        scales, packed = payload.fixed(0), payload.fixed(1)
+        levels = unpack(packed, self.bits, prod(shape), torch.int16) - self.levels
+        return Scaled(levels.to(torch.int8), scales / self.levels, self.bucket)

@@ -1,0 +1,29 @@
+"""The one list of schemes and memories. To add one, write its file and its line here."""
+
+from .base import Memory, Scheme
+from .feedback import ErrorFeedback
+from .lowrank.powersgd import PowerSGD
+from .quantizers.dense import Dense
+from .quantizers.qsgd import QSGD
+from .sparsifiers.randomblock import RandomBlock
+from .sparsifiers.randomk import RandomK
+from .sparsifiers.topk import TopK
+
+SCHEMES: dict[str, type[Scheme]] = {
+    scheme.name: scheme
+    for scheme in (
+        Dense,
+        TopK,
+        RandomK,
+        RandomBlock,
+        QSGD,
+        PowerSGD,
+    )
+}
+
+MEMORIES: dict[str, type[Memory]] = {
+    memory.name: memory
+    for memory in (
+        ErrorFeedback,
+    )
+}  # fmt: skip

@@ -1,0 +1,121 @@
+"""Wrapping: a memory around a codec is a codec, a memory around a protocol is a protocol."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from torch import Tensor
+
+from .base import Codec, Memory, Outcome, Passes, Protocol, Rounds, Scheme, SchemeError, Shape, State, Turn, text_form
+from .decoded import Decoded, Nothing
+from .payload import Payload
+
+
+@dataclass(frozen=True)
+class _Remembering(Scheme):
+    """What both kinds of wrapped schemes share: everything that is said of the inner scheme holds."""
+
+    memory: Memory
+    inner: Scheme
+
+    @property
+    def unbiased(self) -> bool:
+        return False
+
+    @property
+    def law(self) -> Literal["mean of sent", "estimate", "vote"]:
+        return self.inner.law
+
+    @property
+    def granularity(self) -> frozenset[str]:
+        return self.inner.granularity
+
+    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
+        self.memory.check(self.inner, shape)
+        state = self.memory.init(shape, workers, like)
+        state.inner = self.inner.init(shape, workers, like)
+        return state
+
+    def error_bound(self, shape: Shape) -> float:
+        return self.inner.error_bound(shape)
+
+    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
+        return self.inner.wire_bytes(shape, itemsize)
+
+    def passes(self, shape: Shape) -> Passes:
+        own, inner = self.memory.passes(shape), self.inner.passes(shape)
+        return Passes(*(a + b for a, b in zip(own, inner, strict=True)))
+
+    def parts(self) -> tuple[Scheme | Memory, ...]:
+        return (self.memory, *self.inner.parts())
+
+    def __str__(self) -> str:
+        return text_form(self.memory, self.inner)
+
+
+@dataclass(frozen=True)
+class RememberingCodec(_Remembering, Codec):
+    """A codec with a memory around it."""
+
+    inner: Codec
+
+    @property
+    def combine(self) -> Literal["sum", "gather"]:
+        return self.inner.combine
+
+    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+        if self.memory.idle(turn):
+            return Payload(), Nothing(len(x), prod(x.shape[1:])), state
+        p = self.memory.before(x, state, turn)
+        payload, sent, inner = self.inner.encode(p, _inner(state), turn)
+        payload = payload.apart_from(p)  # what is sent must outlive the memory's change of p
+        state = self.memory.after(p, sent, state, turn)
+        state.inner = inner
+        return payload, sent, state
+
+    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
+        return self.inner.decode(payload, shape, turn)
+
+    def receive(self, mean: Tensor, state: State, turn: Turn) -> tuple[Tensor, State]:
+        mean, state.inner = self.inner.receive(mean, _inner(state), turn)
+        return self.memory.receive(mean, state, turn)
+
+
+@dataclass(frozen=True)
+class RememberingProtocol(_Remembering, Protocol):
+    """A protocol with a memory around it."""
+
+    inner: Protocol
+
+    def rounds(self, x: Tensor, state: State, turn: Turn) -> Rounds:
+        if self.memory.idle(turn):
+            return Outcome(x.new_zeros(x.shape[1:]), Nothing(len(x), prod(x.shape[1:])), state)
+        p = self.memory.before(x, state, turn)
+        mean, sent, inner = yield from self.inner.rounds(p, _inner(state), turn)
+        state = self.memory.after(p, sent, state, turn)
+        state.inner = inner
+        mean, state = self.memory.receive(mean, state, turn)
+        return Outcome(mean, sent, state)
+
+
+def remember(memory: Memory, inner: Scheme) -> Scheme:
+    """Wrap a memory around a scheme.
+
+    Raises
+    ------
+    SchemeError
+        If the scheme already has this memory.
+    """
+    if any(part.name == memory.name for part in inner.parts()):
+        raise SchemeError(f"{memory.name}({inner}): {inner} already has this memory")
+    if isinstance(inner, Codec):
+        return RememberingCodec(memory, inner)
+    if isinstance(inner, Protocol):
+        return RememberingProtocol(memory, inner)
+    raise TypeError(f"{inner!r} is neither a codec nor a protocol")
+
+
+def _inner(state: State) -> State:
+    """Return the wrapped scheme's state, which ``init`` has put there."""
+    assert state.inner is not None
+    return state.inner

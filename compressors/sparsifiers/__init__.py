@@ -1,0 +1,1 @@
+"""Sparsifiers: schemes that send some of the entries."""

@@ -1,0 +1,68 @@
+"""Selection kernels: which entries have the largest magnitude, exactly, with ties broken by the lowest index."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_BATCHED_BELOW = 16_384
+"""Rows shorter than this are selected together: single calls would cost more than the work."""
+_SAMPLE = 4_096
+"""About so many entries of a long row are looked at to guess the threshold."""
+
+
+def top_k(x: Tensor, k: int) -> Tensor:
+    """Return the indices of the k entries of largest magnitude in each row.
+
+    Parameters
+    ----------
+    x : Tensor, shape [R, n]
+        Finite values.
+    k : int
+        1 to n.
+
+    Returns
+    -------
+    Tensor of int64, shape [R, k]
+        Ascending in each row. Of equal magnitudes the lowest indices are taken.
+    """
+    rows, size = x.shape
+    if k == size:
+        return torch.arange(size, device=x.device).repeat(rows, 1)
+    if x.device.type != "cpu" or size < _BATCHED_BELOW:
+        return _by_mask(x.abs(), k)
+    magnitudes = x.detach().numpy()
+    return torch.from_numpy(np.stack([_by_threshold(np.abs(row), k) for row in magnitudes]))
+
+
+def _by_mask(magnitude: Tensor, k: int) -> Tensor:
+    """Select with tensor operations, on any device."""
+    smallest_kept = magnitude.topk(k, dim=1, sorted=True).values[:, -1:]
+    above = magnitude > smallest_kept
+    ties = magnitude == smallest_kept
+    wanted = k - above.sum(1, keepdim=True)
+    chosen = above | (ties & (ties.cumsum(1) <= wanted))
+    return chosen.nonzero()[:, 1].view(-1, k)
+
+
+def _by_threshold(magnitude: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Select from one long row: a sample's quantile narrows it down to few candidates, among which it is exact."""
+    size = len(magnitude)
+    sample = magnitude[:: max(1, size // _SAMPLE)]
+    expected = k * len(sample) / size
+    rank = int(expected + 4 * expected**0.5 + 4)  # so that fewer than k candidates are improbable
+    if rank < len(sample) // 2:
+        guess = np.partition(sample, len(sample) - rank)[len(sample) - rank]
+        candidates = np.flatnonzero(magnitude >= guess)
+        if len(candidates) >= k:
+            return candidates[_exact(magnitude[candidates], k)]
+    return _exact(magnitude, k)
+
+
+def _exact(magnitude: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Select by one partition of the whole row."""
+    cut = len(magnitude) - k
+    smallest_kept = np.partition(magnitude, cut)[cut]
+    above = np.flatnonzero(magnitude > smallest_kept)
+    ties = np.flatnonzero(magnitude == smallest_kept)[: k - len(above)]
+    return np.sort(np.concatenate([above, ties]))

@@ -1,0 +1,104 @@
+"""The text form of a scheme, ``ef(topk(density=0.01))``, read into the object; ``str`` writes it."""
+
+import ast
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from .base import Memory, Scheme, SchemeError
+from .registry import MEMORIES, SCHEMES
+from .remember import remember
+
+T = TypeVar("T", Scheme, Memory)
+
+
+def parse_scheme(text: str) -> Scheme:
+    """Read a scheme's text form.
+
+    Parameters
+    ----------
+    text : str
+        ``name``, ``name(key=value, ...)``, or a memory around another scheme, ``ef(name(...), key=value)``.
+
+    Raises
+    ------
+    SchemeError
+        If the text has no such form, or a name, key or value is not allowed; the message says what is.
+
+    Examples
+    --------
+    >>> print(parse_scheme("ef(topk(density=0.05))"))
+    ef(topk(density=0.05))
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise SchemeError(f"scheme {text!r} cannot be read: write name(key=value) or ef(name(key=value))") from error
+    return _scheme(tree, text)
+
+
+def _scheme(node: ast.expr, text: str) -> Scheme:
+    """Build the scheme that a name or a call describes."""
+    name, arguments, keywords = _call(node, text)
+    options = {keyword.arg or "**": _value(keyword.value, text) for keyword in keywords}
+    if name in MEMORIES:
+        if len(arguments) != 1:
+            raise SchemeError(f"scheme {text!r}: {name} goes around one scheme, as in {name}(topk(density=0.01))")
+        return remember(_make(MEMORIES[name], options), _scheme(arguments[0], text))
+    if name not in SCHEMES:
+        raise SchemeError(f"scheme {text!r}: there is no {name!r}{_nearest(name, [*SCHEMES, *MEMORIES])}")
+    if arguments:
+        first = fields(SCHEMES[name])[0].name
+        raise SchemeError(f"scheme {text!r}: write the parameters of {name} by name, as in {name}({first}=...)")
+    return _make(SCHEMES[name], options)
+
+
+def _call(node: ast.expr, text: str) -> tuple[str, list[ast.expr], list[ast.keyword]]:
+    """Return name, arguments and keywords of ``name`` or ``name(...)``."""
+    if isinstance(node, ast.Name):
+        return node.id, [], []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id, node.args, node.keywords
+    raise SchemeError(f"scheme {text!r} cannot be read: write name(key=value) or ef(name(key=value))")
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    """Return a constant; a bare word is a string."""
+    if isinstance(node, ast.Name):
+        return node.id
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise SchemeError(f"scheme {text!r}: {ast.unparse(node)!r} is no number or word") from error
+
+
+def _make(cls: type[T], options: dict[str, Any]) -> T:
+    """Build a scheme or memory after checking its parameters' names and types."""
+    hints = get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    for key, value in options.items():
+        if key not in known:
+            raise SchemeError(f"{cls.name} has no parameter {key!r}{_nearest(key, known)}")
+        _check_type(cls.name, key, value, hints[key])
+    return cls(**options)
+
+
+def _check_type(name: str, key: str, value: Any, hint: Any) -> None:
+    """Raise unless a value has the annotated type."""
+    if get_origin(hint) is Literal:
+        allowed = get_args(hint)
+        fits, wanted = value in allowed, "one of " + ", ".join(map(str, allowed))
+    elif hint is bool:
+        fits, wanted = isinstance(value, bool), "True or False"
+    elif hint is int:
+        fits, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    else:
+        fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    if not fits:
+        raise SchemeError(f"{name}: {key} = {value!r} is not allowed: {key} must be {wanted}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Return the end of a message about an unknown name."""
+    close = get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"

@@ -1,0 +1,120 @@
+"""Wire forms: packing small integers into bits, and the header of a payload.
+
+Codes are laid end to end from the lowest bit of the first byte on, and each row is padded to whole bytes.
+"""
+
+import struct
+from math import ceil, gcd
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from .payload import HEADER_BYTES
+
+_VERSION = 1
+
+
+class WireError(ValueError):
+    """Bytes that arrived are not what this process expects: another scheme, size or version sent them."""
+
+
+def index_bits(size: int) -> int:
+    """Return the bits of an index into ``size`` entries: ceil(log2 size), at least 1."""
+    return max(1, (size - 1).bit_length())
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Return the bytes that ``count`` codes of ``bits`` bits take."""
+    return ceil(count * bits / 8)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Pack integers into bits.
+
+    Parameters
+    ----------
+    codes : Tensor, shape [R, m]
+        Of any integer dtype, each in [0, 2**bits).
+    bits : int
+        1 to 32.
+
+    Returns
+    -------
+    Tensor of uint8, shape [R, ceil(m * bits / 8)]
+    """
+    rows, count = codes.shape
+    per_group = 8 // gcd(bits, 8)  # so many codes fill a whole number of bytes
+    group_bytes = per_group * bits // 8
+    groups = ceil(count / per_group)
+    wide = torch.uint8 if bits <= 8 and per_group * bits == 8 else torch.int64
+    padded = codes.new_zeros(rows, groups * per_group, dtype=wide)
+    padded[:, :count] = codes
+    lanes = padded.view(rows, groups, per_group)
+    out = torch.empty(rows, groups, group_bytes, dtype=torch.uint8, device=codes.device)
+    for byte in range(group_bytes):
+        total = torch.zeros(rows, groups, dtype=wide, device=codes.device)
+        for lane in range(8 * byte // bits, min(per_group, (8 * byte + 7) // bits + 1)):
+            shift = lane * bits - 8 * byte
+            total |= lanes[:, :, lane] << shift if shift >= 0 else lanes[:, :, lane] >> -shift
+        out[:, :, byte] = total & 0xFF
+    return out.view(rows, -1)[:, : packed_bytes(count, bits)].contiguous()
+
+
+def unpack(data: Tensor, bits: int, count: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Undo :func:`pack`.
+
+    Parameters
+    ----------
+    data : Tensor of uint8, shape [R, ceil(count * bits / 8)]
+
+    Returns
+    -------
+    Tensor of ``dtype``, shape [R, count]
+    """
+    rows = data.shape[0]
+    per_group = 8 // gcd(bits, 8)
+    group_bytes = per_group * bits // 8
+    groups = ceil(count / per_group)
+    wide = torch.uint8 if bits <= 8 and per_group * bits == 8 else torch.int64
+    padded = data.new_zeros(rows, groups * group_bytes, dtype=wide)
+    padded[:, : data.shape[1]] = data
+    pieces = padded.view(rows, groups, group_bytes)
+    out = torch.empty(rows, groups, per_group, dtype=dtype, device=data.device)
+    for lane in range(per_group):
+        total = torch.zeros(rows, groups, dtype=wide, device=data.device)
+        for byte in range(lane * bits // 8, min(group_bytes, (lane * bits + bits - 1) // 8 + 1)):
+            shift = 8 * byte - lane * bits
+            total |= pieces[:, :, byte] << shift if shift >= 0 else pieces[:, :, byte] >> -shift
+        out[:, :, lane] = total & ((1 << bits) - 1)
+    return out.view(rows, -1)[:, :count]
+
+
+def header(scheme: str, elements: int) -> bytes:
+    """Return the header of a unit's payload: version, scheme and number of values that it stands for.
+
+    Parameters
+    ----------
+    scheme : str
+        The text form, of which a 16-bit check sum travels.
+    elements : int
+        n, below 2**32.
+    """
+    return struct.pack("<BBHI", _VERSION, 0, crc32(scheme.encode()) & 0xFFFF, elements)
+
+
+def check_header(found: bytes, scheme: str, elements: int, rank: int) -> None:
+    """Raise a :class:`WireError` that says in what a received header differs from the own one."""
+    if found == header(scheme, elements):
+        return
+    version, _, check_sum, count = struct.unpack("<BBHI", found)
+    if version != _VERSION:
+        reason = f"wire version {version} instead of {_VERSION}"
+    elif count != elements:
+        reason = f"a unit of {count} values instead of {elements}"
+    else:
+        reason = f"another scheme than {scheme} (check sum {check_sum:#06x})"
+    raise WireError(f"worker {rank} sent {reason}: all workers must run the same scheme on the same units")
+
+
+assert len(header("", 0)) == HEADER_BYTES

@@ -1,0 +1,1 @@
+"""The virtual cluster: network, workloads, and training in virtual time."""

@@ -1,0 +1,1 @@
+"""Training in steps: what is learnt by N virtual workers, whatever the network."""

@@ -1,0 +1,100 @@
+"""The training section of an experiment: all that decides what is learnt, besides the task and the scheme."""
+
+import hashlib
+import json
+import platform
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...compressors.partition import Granularity
+from ..units import Size
+from .gradients import Mode
+
+
+class Schedule(BaseModel):
+    """One phase of the learning rate: a scheduler of ``torch.optim.lr_scheduler``, stepped after every update."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(description="class in torch.optim.lr_scheduler, e.g. CosineAnnealingLR")]
+    options: Annotated[dict[str, Any], Field(description="its keyword arguments; counts are steps")] = {}
+    until: Annotated[int | None, Field(gt=0, description="step at which the next phase begins; none for the last")] = (
+        None
+    )
+
+
+class Training(BaseModel):
+    """How N virtual workers train a task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: Annotated[int, Field(ge=1, description="N, the number of workers")] = 8
+    batch_size: Annotated[int, Field(ge=1, description="examples of a worker and step")] = 32
+    steps: Annotated[int, Field(ge=1, description="optimizer steps")] = 400
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="of model, data order, and every random draw")] = 0
+    optimizer: Annotated[str, Field(description="class in torch.optim")] = "SGD"
+    learning_rate: Annotated[float, Field(gt=0, description="the optimizer's lr")] = 0.1
+    optimizer_options: Annotated[dict[str, Any], Field(description="its other keyword arguments")] = {}
+    schedule: Annotated[tuple[Schedule, ...], Field(description="phases of the learning rate; none: constant")] = ()
+    evaluate_every: Annotated[int, Field(ge=1, description="steps between evaluations")] = 20
+    target: Annotated[
+        float | None, Field(description="value of the task's metric on the validation split that is to be reached")
+    ] = None
+    unit: Annotated[Granularity, Field(description="what a scheme sees as one tensor")] = "layer"
+    message: Annotated[Granularity, Field(description="what one exchange carries; at least a unit")] = "bucket"
+    bucket: Annotated[Size, Field(description="size at which a bucket is closed")] = 25 * 2**20
+    first_bucket: Annotated[Size, Field(description="the same for the first bucket")] = 2**20
+    dtype: Annotated[Literal["float32", "float64"], Field(description="of parameters and gradients")] = "float32"
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda, cuda:N")
+    ] = "auto"
+    gradients: Annotated[
+        Mode, Field(description="batched over workers by torch.func.vmap, looped, or auto: batched where it works")
+    ] = "auto"
+    processes: Annotated[int, Field(ge=1, description="processes that share the workers evenly")] = 1
+
+
+def fingerprint(task_digest: str, scheme: str, plan: Training, device: torch.device) -> str:
+    """Return a sha256 over all that a trajectory depends on, under which it is stored.
+
+    That is the task (data, options, source), the scheme, the plan without the target (which only reads the
+    trajectory), the kind of device, the versions of gradwire, torch, numpy and Python, and gradwire's own source of
+    compressors and training, so that no result outlives the code that computed it.
+    """
+    parts = {
+        "task": task_digest,
+        "scheme": scheme,
+        "plan": plan.model_dump(mode="json", exclude={"target", "device"}),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "versions": [version("gradwire"), torch.__version__, np.__version__, platform.python_version()],
+        "source": source_digest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """Return a sha256 over the source of the compressors and of the training."""
+    digest = hashlib.sha256()
+    for folder in (files("gradwire") / "compressors", files("gradwire") / "sim" / "training"):
+        for path in _sources(folder):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(folder: Traversable) -> list[Traversable]:
+    """Return the Python files below a folder, in order."""
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            found += _sources(entry)
+        elif entry.name.endswith(".py"):
+            found.append(entry)
+    return found

@@ -1,0 +1,74 @@
+"""The trajectory store: what was trained once is not trained again.
+
+An entry is compressed JSON with its own check sum, named by the trajectory's fingerprint. It is written under a
+temporary name and renamed, so that readers and other writers never see half of one. Nothing in it is pickled.
+"""
+
+import gzip
+import json
+import os
+import tempfile
+import warnings
+import zlib
+from pathlib import Path
+
+from .trajectory import Trajectory, check_sum
+
+
+class CorruptEntryWarning(UserWarning):
+    """A stored trajectory was damaged; it is trained anew."""
+
+
+class Store:
+    """A folder of trajectories.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first trajectory is put in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, fingerprint: str) -> Path:
+        """Return where a trajectory is or would be."""
+        return self.folder / fingerprint[:2] / f"{fingerprint}.json.gz"
+
+    def get(self, fingerprint: str) -> Trajectory | None:
+        """Return a trajectory, or None if it is not there; warn and return None if it is damaged."""
+        path = self.path(fingerprint)
+        try:
+            envelope = json.loads(gzip.decompress(path.read_bytes()))
+            if check_sum(envelope["trajectory"]) == envelope["sha256"]:
+                return Trajectory.from_json(envelope["trajectory"])
+            reason = "its check sum does not match"
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+            reason = str(error) or type(error).__name__
+        warnings.warn(CorruptEntryWarning(f"{path} is damaged ({reason}); training it anew"), stacklevel=2)
+        return None
+
+    def put(self, fingerprint: str, trajectory: Trajectory) -> None:
+        """Store a trajectory; the last of several concurrent writers wins, with equal content."""
+        text = trajectory.to_json()
+        data = json.dumps({"sha256": check_sum(text), "trajectory": text}).encode()
+        path = self.path(fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(gzip.compress(data, mtime=0))
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def default_folder() -> Path:
+    """Return ``$GRADWIRE_STORE``, or ``gradwire/trajectories`` in the user's cache folder."""
+    if own := os.environ.get("GRADWIRE_STORE"):
+        return Path(own)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "gradwire" / "trajectories"

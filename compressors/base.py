@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from .decoded import Decoded
+from .errors import InputError
 from .payload import Payload
 
 Shape = tuple[int, ...]
 Rate = float | Tensor
 
 
-class SchemeError(ValueError):
+class SchemeError(InputError):
     """A scheme that cannot work as asked for: a wrong parameter, an impossible pair, a unit it cannot take."""
 
 
@@ -371,8 +372,13 @@ def text_form(part: Scheme | Memory, inner: Scheme | None = None) -> str:
     """
     parameters = fields(part)
     shown = [f for i, f in enumerate(parameters) if getattr(part, f.name) != f.default or (i == 0 and inner is None)]
-    inside = ([] if inner is None else [str(inner)]) + [f"{f.name}={getattr(part, f.name)}" for f in shown]
+    inside = ([] if inner is None else [str(inner)]) + [f"{f.name}={_written(getattr(part, f.name))}" for f in shown]
     return f"{part.name}({', '.join(inside)})" if inside else part.name
+
+
+def _written(value: object) -> str:
+    """Return a parameter's text, the same for values that compare equal: 1.0 is written as 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def check_range(scheme: Scheme | Memory, key: str, allowed: str, ok: bool) -> None:

@@ -179,22 +179,25 @@ class LowRank(Decoded):
     left: Tensor
     right: Tensor
 
+    def _row(self, r: int) -> Tensor:
+        """Return row r as [n] values; a fused product and sum, or a batch of products, would round differently."""
+        return (self.left @ self.right[r].T).reshape(-1)
+
     def add_to_(self, out: Tensor) -> Tensor:
-        for right in self.right:
-            out.add_((self.left @ right.T).reshape(-1))
+        for r in range(self.right.shape[0]):
+            out.add_(self._row(r))
         return out
 
     def residual_of_(self, p: Tensor) -> Tensor:
-        left = self.left.expand(p.shape[0], -1, -1)
-        matrices = p.view(p.shape[0], self.left.shape[0], -1)
-        return matrices.baddbmm_(left, self.right.transpose(1, 2), alpha=-1).view_as(p)
+        for r, row in enumerate(p):
+            row.sub_(self._row(r))
+        return p
 
     def clear_(self, x: Tensor) -> Tensor:
         return x.zero_()
 
     def dense(self, like: Tensor) -> Tensor:
-        rows = self.left @ self.right.transpose(1, 2)
-        return rows.reshape(rows.shape[0], -1).to(like)
+        return torch.stack([self._row(r) for r in range(self.right.shape[0])]).to(like)
 
 
 @dataclass(frozen=True)

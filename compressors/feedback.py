@@ -67,7 +67,8 @@ class ErrorFeedback(Memory):
         last = state.shared["lr"]
         if isinstance(turn.lr, Tensor) and not bool(turn.lr.all()):
             moving = turn.lr != 0
-            return torch.where(moving, x + residual * (last / torch.where(moving, turn.lr, 1)), 0)
+            p = torch.where(moving, x + residual * (last / torch.where(moving, turn.lr, 1)), 0)
+            return p.to(x.dtype).contiguous()
         if isinstance(turn.lr, Tensor) or isinstance(last, Tensor) or last != turn.lr:
             residual.mul_(last / turn.lr)
         return residual.add_(x)
@@ -80,7 +81,7 @@ class ErrorFeedback(Memory):
         lr = turn.lr
         if isinstance(lr, Tensor) and not bool(lr.all()):
             moving = lr != 0
-            rest = torch.where(moving.view(1, -1), rest, state.elements["residual"])
+            rest = torch.where(moving.reshape(1, -1), rest, state.elements["residual"])
             lr = torch.where(moving, lr, state.shared["lr"])
         return State(elements={"residual": rest}, shared={"lr": lr})
 

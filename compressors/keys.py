@@ -68,11 +68,12 @@ def words(bits: np.random.Philox, count: int) -> NDArray[np.uint32]:
 def uniform(streams: list[np.random.Philox], count: int, like: Tensor) -> Tensor:
     """Return uniform draws in (0, 1), one row of ``count`` for each stream, on the device of ``like``.
 
-    The draws are odd multiples of 2**-25, so that ``draw < p`` holds with a probability within 2**-25 of p. Fewer bits
-    would lose small probabilities: with 8 bits, every p below 1/256 becomes 0 or 1/256.
+    The draws are odd multiples of 2**-24, so that ``draw < p`` holds with a probability within 2**-24 of p. Fewer bits
+    would lose small probabilities: with 8 bits, every p below 1/256 becomes 0 or 1/256. More would be rounded, to 1.0
+    at the upper end.
     """
     rows = np.empty((len(streams), count), dtype=np.float32)
     for row, bits in zip(rows, streams, strict=True):
-        np.multiply(words(bits, count) >> 8, np.float32(2.0**-24), out=row)
-    rows += np.float32(2.0**-25)
+        np.multiply(words(bits, count) >> 9, np.float32(2.0**-23), out=row)
+    rows += np.float32(2.0**-24)
     return torch.from_numpy(rows).to(like.device)

@@ -16,6 +16,9 @@ from .payload import Buffer, Payload, Ragged, row_bytes
 from .wire import check_header
 from .wirelog import Collective
 
+# torch 2.13 has renamed it and warns about the old name.
+_ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
 
 class ProcessGroupDriver(Driver):
     """Workers are spread evenly over the processes of a group.
@@ -102,7 +105,7 @@ class ProcessGroupDriver(Driver):
         """Gather ``[W, m]`` from every process as ``[N, m]``, bit for bit."""
         everyone = rows.new_empty(self.size, *rows.shape[1:])
         if rows.numel():
-            dist.all_gather_into_tensor(_bytes(everyone), _bytes(rows.contiguous()), group=self._group)
+            _ALL_GATHER(_bytes(everyone), _bytes(rows.contiguous()), group=self._group)
         return everyone
 
     def _all_to_all(self, buffer: Tensor) -> Tensor:

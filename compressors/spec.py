@@ -32,7 +32,7 @@ def parse_scheme(text: str) -> Scheme:
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SchemeError(f"scheme {text!r} cannot be read: write name(key=value) or ef(name(key=value))") from error
     return _scheme(tree, text)
 
@@ -40,7 +40,12 @@ def parse_scheme(text: str) -> Scheme:
 def _scheme(node: ast.expr, text: str) -> Scheme:
     """Build the scheme that a name or a call describes."""
     name, arguments, keywords = _call(node, text)
-    options = {keyword.arg or "**": _value(keyword.value, text) for keyword in keywords}
+    options: dict[str, Any] = {}
+    for keyword in keywords:
+        key = keyword.arg or "**"
+        if key in options:
+            raise SchemeError(f"scheme {text!r}: {name} is given {key} twice")
+        options[key] = _value(keyword.value, text)
     if name in MEMORIES:
         if len(arguments) != 1:
             raise SchemeError(f"scheme {text!r}: {name} goes around one scheme, as in {name}(topk(density=0.01))")
@@ -68,7 +73,7 @@ def _value(node: ast.expr, text: str) -> Any:
         return node.id
     try:
         return ast.literal_eval(node)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise SchemeError(f"scheme {text!r}: {ast.unparse(node)!r} is no number or word") from error
 
 

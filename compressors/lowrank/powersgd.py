@@ -84,7 +84,7 @@ class PowerSGD(Protocol):
             flat = x.reshape(workers, -1)
             total = (yield AllReduce(Payload((flat,)))).fixed(0)[0]
             return Outcome((total / turn.size).view(shape), Dense(flat), state)
-        matrices = x.reshape(workers, shape[0], -1)
+        matrices = x.reshape(workers, shape[0], -1).contiguous()  # products of strided matrices round differently
         start = state.shared.get("q")
         q = start if isinstance(start, Tensor) else self._first_q(matrices, turn)
         left = matrices @ q
@@ -94,7 +94,9 @@ class PowerSGD(Protocol):
         right = matrices.transpose(1, 2) @ p
         summed = yield AllReduce(Payload((right.reshape(workers, -1),)))
         q = summed.fixed(0).view(-1, self.rank) / turn.size
-        return Outcome((p @ q.T).view(shape), LowRank(p, right), State(shared={"q": q}))
+        # Nor does Q's, which is kept near 1: with the gradients' own scale, the next P could overflow or vanish.
+        kept = q / q.abs().amax().clamp_min(torch.finfo(q.dtype).tiny)
+        return Outcome((p @ q.T).view(shape), LowRank(p, right), State(shared={"q": kept}))
 
     def _first_q(self, matrices: Tensor, turn: Turn) -> Tensor:
         """Return the same normal draws on every worker."""

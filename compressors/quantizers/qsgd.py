@@ -100,10 +100,13 @@ class QSGD(Codec):
         flat = x.reshape(len(x), -1)
         rows, size = flat.shape
         s = self.levels
-        buckets = pad(flat, (0, -size % self.bucket)).view(rows, -1, self.bucket)
-        order = float("inf") if self.norm == "max" else 2
-        norms = torch.linalg.vector_norm(buckets, order, dim=2)
+        bucket = min(self.bucket, size)
+        buckets = pad(flat, (0, -size % bucket)).view(rows, -1, bucket)
+        norms = torch.linalg.vector_norm(buckets, float("inf"), dim=2)
         unit = torch.where(norms > 0, norms, 1)[:, :, None]
+        if self.norm == "l2":  # of values brought to 1 first, whose squares neither overflow nor vanish
+            norms = norms * torch.linalg.vector_norm(buckets / unit, dim=2)
+            unit = torch.where(norms > 0, norms, 1)[:, :, None]
         position = (buckets.abs() / unit * s).clamp_(max=s).view(rows, -1)[:, :size]
         down = position.floor()
         streams = [stream(turn.seed, Purpose.ROUNDING, turn.step, turn.unit, rank) for rank in turn.ranks]
@@ -111,9 +114,9 @@ class QSGD(Codec):
         signed = (down + up).copysign_(flat).to(torch.int8)
         scales = norms.to(torch.promote_types(norms.dtype, torch.float32))
         payload = Payload((scales, pack(signed + s, self.bits)))
-        return payload, Scaled(signed, scales / s, self.bucket), state
+        return payload, Scaled(signed, scales / s, bucket), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         scales, packed = payload.fixed(0), payload.fixed(1)
         levels = unpack(packed, self.bits, prod(shape), torch.int16) - self.levels
-        return Scaled(levels.to(torch.int8), scales / self.levels, self.bucket)
+        return Scaled(levels.to(torch.int8), scales / self.levels, min(self.bucket, prod(shape)))

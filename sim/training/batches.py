@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...compressors.errors import InputError
 from ...compressors.keys import Purpose, stream
 
 
-class TooFewExamplesError(ValueError):
+class TooFewExamplesError(InputError):
     """The training split cannot fill one batch for every worker."""
 
 

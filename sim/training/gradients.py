@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from ...compressors.errors import InputError
 from ..tasks.base import Task
 from .dropout import dropout_key, key_dropout
 
@@ -29,7 +30,7 @@ class Gradients(NamedTuple):
     rows: dict[str, Tensor]
 
 
-class GradientError(RuntimeError):
+class GradientError(InputError):
     """The model cannot be differentiated in the way that was asked for."""
 
 

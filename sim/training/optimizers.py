@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+from ...compressors.errors import InputError
 from .plan import Schedule, Training
 
 _NOT_STEPPED_ONCE = {"LBFGS": "it evaluates the loss several times a step", "SparseAdam": "it takes sparse gradients"}
@@ -21,7 +22,7 @@ _NOT_FROM_TEXT = {
 }
 
 
-class OptimizerError(ValueError):
+class OptimizerError(InputError):
     """An optimizer or schedule that torch does not have, or that does not take what it was given."""
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ...compressors.partition import Granularity
 from ..units import Size
@@ -52,13 +53,18 @@ class Training(BaseModel):
     bucket: Annotated[Size, Field(description="size at which a bucket is closed")] = 25 * 2**20
     first_bucket: Annotated[Size, Field(description="the same for the first bucket")] = 2**20
     dtype: Annotated[Literal["float32", "float64"], Field(description="of parameters and gradients")] = "float32"
-    device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA where there is one), cpu, cuda, cuda:N")
-    ] = "auto"
+    device: Annotated[str, Field(description="auto (CUDA where there is one), cpu, cuda or cuda:N")] = "auto"
     gradients: Annotated[
         Mode, Field(description="batched over workers by torch.func.vmap, looped, or auto: batched where it works")
     ] = "auto"
     processes: Annotated[int, Field(ge=1, description="processes that share the workers evenly")] = 1
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return name
 
 
 def fingerprint(task_digest: str, scheme: str, plan: Training, device: torch.device) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...compressors.base import NonFiniteError, Scheme, SchemeError, State, Turn
 from ...compressors.drivers import Driver, Item, StackedDriver
+from ...compressors.errors import InputError
 from ...compressors.keys import Purpose, stream
 from ...compressors.partition import Message, Partition, Unit, partition
 from ...compressors.processes import ProcessGroupDriver
@@ -30,7 +31,7 @@ Progress = Callable[[int], None]
 """Called with the number of completed steps."""
 
 
-class DeviceError(ValueError):
+class DeviceError(InputError):
     """A device that is not there."""
 
 
@@ -158,23 +159,17 @@ class _Trainer:
         losses = self._everyones(gradients.losses)
         self._losses.append(float(losses.mean()))
         self._rates.append(rate)
-        if not bool(torch.isfinite(losses).all()):
-            bad = [str(rank) for rank, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
-            return f"the loss of worker {', '.join(bad)} is not finite"
+        if reason := _not_finite("loss", losses) or self._someones_gradient_not_finite(gradients):
+            return reason
+        messages = enumerate(self._partition.messages)
         try:
-            self._logs.append(
-                tuple(self._exchange(message, i, gradients, step, rate) for i, message in enumerate(self._messages))
-            )
+            self._logs.append(tuple(self._exchange(message, i, gradients, step, rate) for i, message in messages))
         except NonFiniteError as error:
             return str(error).partition(": ")[2]
         self._optimizer.step()
         self._schedule.step()
         self._follow_rank_0()
         return None
-
-    @property
-    def _messages(self) -> tuple[Message, ...]:
-        return self._partition.messages
 
     def _exchange(self, message: Message, index: int, gradients: Gradients, step: int, rate: float) -> MessageLog:
         """Exchange one message and leave the means where the optimizer finds them."""
@@ -203,6 +198,13 @@ class _Trainer:
         if isinstance(self._driver, ProcessGroupDriver):
             return self._driver.all_gather(own[:, None])[:, 0].cpu()
         return own.cpu()
+
+    def _someones_gradient_not_finite(self, gradients: Gradients) -> str | None:
+        """Return whose gradients are not finite, where a process that stopped alone would leave the others waiting."""
+        if not isinstance(self._driver, ProcessGroupDriver):
+            return None  # the driver finds it
+        finite = [torch.isfinite(row.reshape(len(row), -1)).all(1) for row in gradients.rows.values()]
+        return _not_finite("gradient", torch.where(self._everyones(torch.stack(finite).all(0)), 0.0, math.nan))
 
     def _follow_rank_0(self) -> None:
         """Give every process the buffers (running statistics) of the process that holds worker 0."""
@@ -242,6 +244,12 @@ class _Trainer:
             parameters=self._partition.elements,
             digest=digest.hexdigest(),
         )
+
+
+def _not_finite(what: str, values: Tensor) -> str | None:
+    """Return which workers' values are not finite, or None."""
+    bad = [str(rank) for rank, value in enumerate(values.tolist()) if not math.isfinite(value)]
+    return f"the {what} of worker {', '.join(bad)} is not finite" if bad else None
 
 
 def _values(unit: Unit, gradients: Gradients) -> Tensor:

@@ -1,0 +1,110 @@
+"""The run folder: everything about a run as files, written whole or not at all."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import xarray as xr
+
+from ..compressors.errors import InputError
+from ..sim.run import Run
+from ..sim.step.trace import chrome_trace
+from .comparison import compare
+from .plots import save_plots
+from .report import report_html
+from .summary import summary
+
+DATA = "run.nc"
+_MARK = "experiment.toml"  # what tells a run folder from any other
+
+
+class FolderError(InputError):
+    """A run folder that must not be written, or that is none."""
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return ``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist."""
+    number = 1
+    while (folder := parent / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """Find out before a run whether its folder may be written.
+
+    Raises
+    ------
+    FolderError
+        If it exists and ``force`` is off, or it is something else than a run folder.
+    """
+    if not folder.exists():
+        return
+    if not force:
+        raise FolderError(f"--out {folder}: exists already; give another name, or --force to replace it")
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MARK).is_file()):
+        raise FolderError(f"--out {folder}: is no run folder, so --force does not replace it")
+
+
+def write_run(run: Run, dataset: xr.Dataset, folder: Path, force: bool = False) -> None:
+    """Write ``experiment.toml``, ``summary.json``, ``run.nc``, plots, ``report.html`` and ``trace.json``.
+
+    Everything is written to a temporary folder beside, which is renamed at the end.
+
+    Parameters
+    ----------
+    run : Run
+    dataset : xarray.Dataset
+        ``run.dataset()``.
+    folder : Path
+    force : bool
+        Replace a run folder that is there.
+
+    Raises
+    ------
+    FolderError
+        As :func:`check_target`, or if the disk refuses.
+    """
+    check_target(folder, force)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            _write_files(run, dataset, new)
+            if folder.exists():
+                folder.rename(Path(temporary) / "old")
+            new.rename(folder)
+    except OSError as error:
+        raise FolderError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_files(run: Run, dataset: xr.Dataset, folder: Path) -> None:
+    """Fill an empty folder."""
+    comparison = compare(dataset)
+    (folder / _MARK).write_text(dataset.attrs["experiment"], encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(summary(comparison, dataset), indent=2) + "\n", encoding="utf-8")
+    dataset.to_netcdf(folder / DATA, engine="h5netcdf")
+    save_plots(dataset, folder)
+    (folder / "report.html").write_text(report_html(dataset, comparison), encoding="utf-8")
+    trace = chrome_trace({name: row.timeline for name, row in run.schemes.items()})
+    (folder / "trace.json").write_text(json.dumps(trace) + "\n", encoding="utf-8")
+
+
+def read_run(folder: Path) -> xr.Dataset:
+    """Read a run's dataset.
+
+    Raises
+    ------
+    FolderError
+        If the folder is not there, or holds no readable run.
+    """
+    path = folder / DATA
+    if not path.is_file():
+        what = "is no run folder: it has no" if folder.is_dir() else "is not there, so neither is its"
+        raise FolderError(f"{folder} {what} {DATA}")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            return dataset.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise FolderError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,5 @@
+"""The command line: thin commands that parse, call and show."""
+
+from .app import app
+
+__all__ = ["app"]

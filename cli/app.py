@@ -1,0 +1,39 @@
+"""The application: its commands, one file each."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from .cp import cp
+from .guard import guarded
+from .ls import ls
+from .run import keys_help, run
+from .show import show
+
+app = typer.Typer(
+    name="gradwire",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a fault of gradwire shows a plain traceback
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gradwire {version('gradwire')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find out whether compressing gradients makes a training job finish sooner, without hurting its accuracy."""
+
+
+app.command(epilog=keys_help())(guarded(run))
+for command in (ls, cp, show):
+    app.command()(guarded(command))

@@ -1,0 +1,37 @@
+"""What becomes of errors: the user's are one line and status 2, an interruption is status 130, ours a traceback."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+from ..compressors.errors import InputError
+
+P = ParamSpec("P")
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+def say(message: str) -> None:
+    """Print a message to standard error, each line marked as gradwire's."""
+    for line in message.splitlines():
+        typer.echo(f"gradwire: {line}", err=True)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Return a command that ends as the module's first line says."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except InputError as error:
+            say(str(error))
+            raise typer.Exit(MISTAKE) from error
+        except KeyboardInterrupt as error:
+            say("interrupted; what was trained is stored, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from error
+
+    return run

@@ -1,0 +1,112 @@
+"""`gradwire ls`: what there is to name in an experiment."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..compressors.registry import MEMORIES, SCHEMES
+from ..sim.cluster import CLUSTERS, load_cluster
+from ..sim.experiment import EXPERIMENTS, load_experiment
+from ..sim.step.device import DEVICES
+from ..sim.tasks import TASKS
+from .show import PIPE_WIDTH
+
+EXAMPLE_SHAPE = (1000, 1000)
+"""The unit for which error bounds and bits are shown."""
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    SCHEMES = "schemes"
+    TASKS = "tasks"
+    CLUSTERS = "clusters"
+    DEVICES = "devices"
+    EXPERIMENTS = "experiments"
+
+
+def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List what an experiment can name."""
+    title, rows = _LISTS[kind]()
+    table = Table(*title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPE_WIDTH)
+    console.print(table)
+
+
+Rows = Iterator[tuple[str, ...]]
+
+
+def _schemes() -> tuple[tuple[str, ...], Rows]:
+    title = ("scheme", "what travels", "collective", "error on 1000 x 1000", "bits a value", "state", "source")
+
+    def rows() -> Rows:
+        for kind in SCHEMES.values():
+            scheme = kind()
+            bound = scheme.error_bound(EXAMPLE_SHAPE)
+            error = f"unbiased, omega = {bound:.3g}" if scheme.unbiased else f"biased, delta = {1 - bound:.3g}"
+            bits = 8 * scheme.wire_bytes(EXAMPLE_SHAPE) / (EXAMPLE_SHAPE[0] * EXAMPLE_SHAPE[1])
+            parameters = ", ".join(f"{f.name}={f.default}" for f in fields(kind))
+            call = f"{scheme.name}({parameters})"
+            yield call, scheme.title, scheme.collective, error, f"{bits:.3g}", scheme.state, scheme.paper
+        for memory in MEMORIES.values():
+            parameters = ", ".join(f"{f.name}={f.default}" for f in fields(memory))
+            yield f"{memory.name}(..., {parameters})", memory.title, "", "", "", memory.state, memory.paper
+
+    return title, rows()
+
+
+def _tasks() -> tuple[tuple[str, ...], Rows]:
+    def rows() -> Rows:
+        for name, kind in TASKS.items():
+            options = ", ".join(f"{f.name} = {f.default!r}" for f in fields(kind))  # type: ignore[arg-type]
+            yield name, (kind.__doc__ or "").splitlines()[0], kind.metric, options
+
+    return ("task", "what is learnt", "metric", "options"), rows()
+
+
+def _clusters() -> tuple[tuple[str, ...], Rows]:
+    def rows() -> Rows:
+        for name in CLUSTERS:
+            text = load_cluster(name).model_dump(mode="json")
+            sources = "; ".join(dict.fromkeys(text["source"].values()))
+            yield name, text["bandwidth"], text["latency"], text["launch"], text["description"], sources
+
+    return ("cluster", "bandwidth", "latency", "launch", "description", "sources"), rows()
+
+
+def _devices() -> tuple[tuple[str, ...], Rows]:
+    def rows() -> Rows:
+        for name, device in DEVICES.items():
+            text = device.model_dump(mode="json")
+            sources = "; ".join(dict.fromkeys(text["source"].values()))
+            yield name, text["peak"], f"{device.efficiency:g}", text["memory"], text["kernel_launch"], sources
+
+    return ("device", "peak", "efficiency", "memory", "kernel launch", "sources"), rows()
+
+
+def _experiments() -> tuple[tuple[str, ...], Rows]:
+    def rows() -> Rows:
+        for name in EXPERIMENTS:
+            experiment = load_experiment(name)
+            yield name, experiment.title, ", ".join(experiment.schemes)
+
+    return ("experiment", "title", "schemes"), rows()
+
+
+_LISTS: dict[Kind, Callable[[], tuple[tuple[str, ...], Rows]]] = {
+    Kind.SCHEMES: _schemes,
+    Kind.TASKS: _tasks,
+    Kind.CLUSTERS: _clusters,
+    Kind.DEVICES: _devices,
+    Kind.EXPERIMENTS: _experiments,
+}

@@ -1,0 +1,293 @@
+"""The experiment as data: what is asked, complete, as a TOML file holds it.
+
+Unknown keys, wrong types and values out of range are refused before anything runs, with the key, the value and what is
+allowed. Sections and keys are documented by their field descriptions, which ``gradwire run --help`` shows too.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from ..compressors.base import Scheme
+from ..compressors.errors import InputError
+from ..compressors.spec import parse_scheme
+from .cluster.cluster import Cluster, load_cluster, unknown_name
+from .step.device import Device, load_device
+from .step.overhead import Overhead
+from .step.workload import WorkloadTimes
+from .tasks import Task, TaskError, make_task
+from .training.plan import Training
+from .units import Bandwidth, Duration
+
+_PRESETS = files("gradwire.sim") / "experiments"
+EXPERIMENTS: tuple[str, ...] = tuple(
+    sorted(entry.name.removesuffix(".toml") for entry in _PRESETS.iterdir() if entry.name.endswith(".toml"))
+)
+"""The names of the shipped experiments."""
+DEFAULT_EXPERIMENT = "mnist"
+
+_NUMBERS = ("bandwidth", "latency", "launch")
+
+
+class ExperimentError(InputError):
+    """An experiment that cannot be run as written; the message is one line for each fault."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSection(BaseModel):
+    """What is learnt; keys besides ``name`` are the task's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: Annotated[str, Field(description="a listed task, or package.module:Task of one's own")] = "mnist"
+
+
+class ClusterSection(_Section):
+    """The network: a preset, numbers of one's own, or a preset with some numbers replaced."""
+
+    preset: Annotated[str | None, Field(description="a listed cluster")] = None
+    bandwidth: Annotated[Bandwidth | None, Field(description="payload rate of a host's link, each way")] = None
+    latency: Annotated[Duration | None, Field(description="one way from host to host, for each transfer")] = None
+    launch: Annotated[Duration | None, Field(description="of each collective operation")] = None
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None:
+            load_cluster(name)
+        return name
+
+    @model_validator(mode="after")
+    def _enough(self) -> "ClusterSection":
+        missing = [key for key in _NUMBERS if getattr(self, key) is None]
+        if self.preset is None and missing:
+            raise ValueError(f"needs a preset, or else also {', '.join(missing)}")
+        return self
+
+    def cluster(self) -> Cluster:
+        """Return the cluster that is meant."""
+        own = {key: getattr(self, key) for key in _NUMBERS if getattr(self, key) is not None}
+        if self.preset is None:
+            return Cluster(**own)
+        preset = load_cluster(self.preset)
+        replaced = {key: value for key, value in own.items() if value != getattr(preset, key)}
+        sources = preset.source.model_copy(update=dict.fromkeys(replaced, "given"))
+        return preset.model_copy(update={**replaced, "source": sources})
+
+    def complete(self) -> "ClusterSection":
+        """Return the section with all its numbers."""
+        cluster = self.cluster()
+        return self.model_copy(update={key: getattr(cluster, key) for key in _NUMBERS})
+
+
+class WorkloadSection(_Section):
+    """How long a worker computes: estimated for a device, or times of one's own."""
+
+    device: Annotated[str, Field(description="a listed device; also prices compression")] = "v100"
+    times: Annotated[WorkloadTimes | None, Field(description="layer times of one's own instead of an estimate")] = None
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        load_device(name)
+        return name
+
+    def device_model(self) -> Device:
+        """Return the device that is meant."""
+        return load_device(self.device)
+
+
+class TimingSection(_Section):
+    """How a step is played."""
+
+    overlap: Annotated[bool, Field(description="communicate while the backward pass still runs")] = True
+    engine: Annotated[
+        Literal["closed-form", "events"], Field(description="evaluate in closed form, or play every transfer")
+    ] = "closed-form"
+
+
+class Experiment(_Section):
+    """A comparison of schemes on one task, cluster and device."""
+
+    title: Annotated[str, Field(description="shown in the report")] = "Compression schemes compared"
+    schemes: Annotated[tuple[str, ...], Field(min_length=1, description="text forms, compared with each other")]
+    task: TaskSection = TaskSection()
+    training: Training = Training()
+    cluster: ClusterSection = ClusterSection(preset="ethernet-1g")
+    workload: WorkloadSection = WorkloadSection()
+    overhead: Overhead = Overhead()
+    timing: TimingSection = TimingSection()
+
+    @field_validator("schemes")
+    @classmethod
+    def _readable(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        canonical = tuple(str(parse_scheme(text)) for text in texts)
+        twice = sorted({text for text in canonical if canonical.count(text) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands there more than once")
+        return canonical
+
+    @model_validator(mode="after")
+    def _task_exists(self) -> "Experiment":
+        if ":" not in self.task.name:  # a task of one's own is imported when it is needed
+            self.make_task()
+        return self
+
+    def make_task(self, search: Path | None = None) -> Task:
+        """Return the task; ``search`` is where import paths are looked up first."""
+        return make_task(self.task.name, self.task.model_extra or {}, search)
+
+    def parsed_schemes(self) -> list[Scheme]:
+        """Return the schemes in order."""
+        return [parse_scheme(text) for text in self.schemes]
+
+    def to_toml(self, task: Task) -> str:
+        """Write the experiment completely, all defaults and presets filled in, so that it can be read back.
+
+        Parameters
+        ----------
+        task : Task
+            What :meth:`make_task` made, for its options.
+        """
+        complete = self.model_copy(update={"cluster": self.cluster.complete()})
+        data = complete.model_dump(mode="json", exclude_none=True)
+        options = {f.name: getattr(task, f.name) for f in fields(task)}  # type: ignore[arg-type]
+        data["task"] = {"name": self.task.name} | {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+        data["task"] = {key: value for key, value in data["task"].items() if value is not None}
+        return tomli_w.dumps(data)
+
+
+def load_experiment(source: Path | str, overrides: Sequence[str] = (), schemes: Sequence[str] = ()) -> Experiment:
+    """Read an experiment.
+
+    Parameters
+    ----------
+    source : Path or str
+        A TOML file, or the name of a shipped experiment.
+    overrides : sequence of str
+        ``key=value`` with dotted keys, as in ``training.steps=100``; the value is TOML, or else plain text.
+    schemes : sequence of str
+        Replace the experiment's schemes, if any are given.
+
+    Raises
+    ------
+    ExperimentError
+        If it cannot be found, read or run; a line for each fault.
+    """
+    path = Path(source)
+    if not path.suffix and str(source) in EXPERIMENTS:
+        text = (_PRESETS / f"{source}.toml").read_text(encoding="utf-8")
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif path.suffix or path.exists():
+        raise ExperimentError(f"experiment file {str(source)!r} is not there or is no file")
+    else:
+        raise ExperimentError(str(unknown_name("experiment", str(source), EXPERIMENTS)))
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ExperimentError(f"{source} is no valid TOML: {error}") from error
+    for override in overrides:
+        _set(data, override)
+    if schemes:
+        data["schemes"] = list(schemes)
+    return validate_experiment(data)
+
+
+def preset_text(name: str) -> str:
+    """Return a shipped experiment's file, comments included."""
+    if name not in EXPERIMENTS:
+        raise ExperimentError(str(unknown_name("experiment", name, EXPERIMENTS)))
+    return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def describe_keys() -> str:
+    """Return what an experiment file may hold, one line a key, with its meaning and default."""
+    lines = []
+    for name, section in Experiment.model_fields.items():
+        model = section.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            lines.append(_describe(name, section))
+            continue
+        lines += ["", f"[{name}]", *(_describe(key, field) for key, field in model.model_fields.items())]
+    return "\n".join(lines)
+
+
+def _describe(key: str, field: FieldInfo) -> str:
+    """Return one key's line."""
+    default = field.get_default(call_default_factory=True)
+    known = default not in (None, (), {}) and not field.is_required() and not isinstance(default, BaseModel)
+    return f"{key}: {field.description}" + (f" (default: {default})" if known else "")
+
+
+def validate_experiment(data: dict[str, Any]) -> Experiment:
+    """Return the experiment that data describe.
+
+    Raises
+    ------
+    ExperimentError
+        A line for each fault, with its key, value and what is allowed.
+    """
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        raise ExperimentError("\n".join(_line(fault) for fault in error.errors())) from error
+    except TaskError as error:
+        raise ExperimentError(str(error)) from error
+
+
+def _line(fault: Any) -> str:
+    """Say one fault in one line."""
+    key = ".".join(map(str, fault["loc"]))
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        known = _keys(fault["loc"][:-1])
+        close = get_close_matches(str(fault["loc"][-1]), known, n=3, cutoff=0.5)
+        return f"{key}: unknown key; " + (
+            f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+        )
+    if fault["type"] == "missing":
+        return f"{key}: this key is needed"
+    if not key:
+        return message.replace("\n", " ")
+    return f"{key} = {fault['input']!r}: {message}".replace("\n", " ")
+
+
+def _keys(location: Sequence[str | int]) -> list[str]:
+    """Return the keys of a section."""
+    model: Any = Experiment
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            candidates = [annotation, *getattr(annotation, "__args__", ())]
+            model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    """Set a dotted key."""
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ExperimentError(f"--set {override!r}: write key=value, as in training.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    section = data
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise ExperimentError(f"--set {override!r}: {key} is no section")
+    section[keys[-1]] = value

@@ -14,11 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...compressors.errors import InputError
+
 Model = Callable[..., Tensor]
 """A module, or a functional stand-in for it, that is called with a batch's inputs."""
 
 
-class TaskError(ValueError):
+class TaskError(InputError):
     """A task that cannot be had as asked for.
 
     Parameters

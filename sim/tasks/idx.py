@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...compressors.errors import InputError
+
 Bytes = npt.NDArray[np.uint8]
 
 _UNSIGNED_BYTE = 0x08
 
 
-class IdxError(ValueError):
+class IdxError(InputError):
     """A file that is missing or is not the IDX file it should be; the message names it, in one line."""
 
 

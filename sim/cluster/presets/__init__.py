@@ -1,0 +1,1 @@
+"""Presets of clusters, one TOML file each."""

@@ -1,0 +1,1 @@
+"""One training step: what is computed, what compression costs, and when everything happens."""

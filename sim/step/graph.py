@@ -1,0 +1,228 @@
+"""The graph of a training step: what a worker computes and exchanges, in which order, and what waits for what.
+
+A worker has one compute resource and one communication stream, and each does one thing at a time in an order that is
+fixed beforehand:
+
+- compute: the forward pass; then, for each message in order, the backward pass of the layers that complete it, and its
+  encoding; the rest of the backward pass; then, for each round r from 1 on and each message in order that has so many
+  rounds, the work between rounds, in whose place the decoding stands after the last one; the optimizer;
+- communication: by round, then by message.
+
+An exchange starts when its message's work is done and the stream is free; the work after a round starts when its
+exchange is done and the compute resource is free. Because the order does not depend on what happens to be ready first,
+a step's duration is a sum and maximum of its parts' durations: continuous and monotone in every rate and cost. Taking
+whatever is ready first would make it jump, and a faster network could lengthen a step.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ...compressors.wirelog import MessageLog, StepLog, Work
+from ..network.closed_form import CriticalPath, FloatArray, IntArray, critical_path
+from .device import Device
+from .overhead import Overhead, Parse, cost_of, decodes_all
+from .workload import Workload
+
+Kind = Literal["forward", "backward", "encode", "between", "decode", "optimizer"]
+OVERHEAD: frozenset[str] = frozenset({"encode", "between", "decode"})
+"""The kinds of tasks that the overhead's factor multiplies."""
+
+
+class Task(NamedTuple):
+    """What the compute resource does next.
+
+    Attributes
+    ----------
+    kind : str
+    message : int or None
+        The message that it is done for; None where it is for none in particular.
+    seconds : float
+        At an overhead factor of 1.
+    after : int or None
+        The exchange that it waits for, a position in the step's exchanges.
+    before : int or None
+        The exchange that waits for it.
+    """
+
+    kind: Kind
+    message: int | None
+    seconds: float
+    after: int | None = None
+    before: int | None = None
+
+
+class Exchange(NamedTuple):
+    """What the communication stream does next: the collectives of one round of one message.
+
+    Attributes
+    ----------
+    message, round : int
+    path : CriticalPath, shape [G]
+        Of the collectives one after the other, in each of the graph's G logs.
+    """
+
+    message: int
+    round: int
+    path: CriticalPath
+
+
+@dataclass(frozen=True, eq=False)
+class StepGraph:
+    """The graph that G different step logs share: they differ in bytes and in nothing else.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        In compute order.
+    exchanges : tuple of Exchange
+        In communication order, which is also the order in which tasks let them start.
+    logs : tuple of StepLog, length G
+    sent_bytes : FloatArray, shape [G]
+        What a worker hands over, on average over the workers.
+    """
+
+    tasks: tuple[Task, ...]
+    exchanges: tuple[Exchange, ...]
+    logs: tuple[StepLog, ...]
+    sent_bytes: FloatArray
+
+
+class _Message(NamedTuple):
+    """What one message makes a worker do, at an overhead factor of 1."""
+
+    number: int
+    backward_s: float
+    encode_s: float
+    after_round_s: tuple[float, ...]
+    paths: tuple[CriticalPath, ...]
+
+
+class GraphBuilder:
+    """Turns step logs into graphs, for one workload and one way of charging compression.
+
+    Parameters
+    ----------
+    ready : sequence of int
+        For each message, the position in backward order of the layer that completes it.
+    workload : Workload
+    overhead : Overhead
+    device : Device
+    overlap : bool
+        False: nothing is encoded or sent before the backward pass is over.
+    parse : callable
+        Reads a scheme's text form.
+    """
+
+    def __init__(
+        self, ready: Sequence[int], workload: Workload, overhead: Overhead, device: Device, overlap: bool, parse: Parse
+    ) -> None:
+        layers = len(workload.layers)
+        if any(not 0 <= last < layers for last in ready):
+            raise ValueError(f"ready = {tuple(ready)} must be positions in the workload's {layers} layers")
+        self.ready = ready
+        self.workload = workload
+        self.overhead = overhead
+        self.device = device
+        self.overlap = overlap
+        self.parse = parse
+        self._costs: dict[tuple[Work, int, tuple[str, ...]], FloatArray] = {}
+
+    def graph(self, logs: Sequence[StepLog]) -> StepGraph:
+        """Return the graph of step logs that have the same :func:`structure`."""
+        backward_s = [layer.backward_s for layer in reversed(self.workload.layers)]
+        messages: list[_Message] = []
+        through = 0
+        for position, log in enumerate(logs[0]):
+            end = max(through, self._ready(log)) if self.overlap else len(backward_s)
+            own_logs = [step[position] for step in logs]
+            messages.append(self._message(own_logs, math.fsum(backward_s[through:end])))
+            through = end
+        tasks, exchanges = _order(self.workload, messages, math.fsum(backward_s[through:]))
+        return StepGraph(tasks, exchanges, tuple(logs), np.array([_mean_sent_bytes(step) for step in logs]))
+
+    def _ready(self, log: MessageLog) -> int:
+        """Return how many layers' backward passes a message needs."""
+        if log.message >= len(self.ready):
+            raise ValueError(f"the log has a message {log.message}, but ready tells of {len(self.ready)} messages only")
+        return self.ready[log.message] + 1
+
+    def _message(self, logs: list[MessageLog], backward_s: float) -> _Message:
+        """Return what a message needs; the logs are those of all G steps."""
+        first = logs[0]
+        rounds = [[j for j, c in enumerate(first.collectives) if c.round == r] for r in range(first.rounds)]
+        if not rounds:  # every worker knew that there was nothing to send, so there was nothing to encode
+            return _Message(first.message, backward_s, 0.0, (), ())
+        workers = len(first.collectives[0].sent_bytes)
+        last_round = tuple(first.collectives[j].operation for j in rounds[-1])
+        costs = [self._work(work, workers, last_round) for work in first.work]
+        encode_s, between_s, decode_s = sum(costs, np.zeros(3)).tolist()
+        after_round_s = (between_s,) * (len(rounds) - 1) + (decode_s,)
+        return _Message(first.message, backward_s, encode_s, after_round_s, tuple(_path(logs, own) for own in rounds))
+
+    def _work(self, work: Work, workers: int, last_round: tuple[str, ...]) -> FloatArray:
+        """Return the seconds before the first round, before each further one, and after the last one."""
+        key = (work, workers, last_round)
+        if key not in self._costs:
+            seconds = dict.fromkeys(("encode", "between", "decode", "receive"), 0.0)
+            for charge in cost_of(work, self.overhead, self.device, self.parse):
+                seconds[charge.phase] += charge.seconds
+            payloads = workers if decodes_all(self.parse(work.scheme), last_round) else 1
+            decode_s = payloads * seconds["decode"] + seconds["receive"]
+            self._costs[key] = np.array([seconds["encode"], seconds["between"], decode_s])
+        return self._costs[key]
+
+
+def structure(step: StepLog) -> tuple[object, ...]:
+    """Return all of a step log but the numbers of bytes; steps that agree in it share a graph."""
+    return tuple(
+        (m.message, m.work, tuple((c.operation, c.round, c.peers, len(c.sent_bytes)) for c in m.collectives))
+        for m in step
+    )
+
+
+def _order(
+    workload: Workload, messages: list[_Message], rest_s: float
+) -> tuple[tuple[Task, ...], tuple[Exchange, ...]]:
+    """Put tasks and exchanges in the order that the module's docstring describes."""
+    tasks = [Task("forward", None, workload.forward_s)]
+    exchanges: list[Exchange] = []
+    place: dict[tuple[int, int], int] = {}  # of an exchange, by message and round
+
+    def post(message: _Message, r: int) -> int | None:
+        if r == len(message.paths):
+            return None
+        place[message.number, r] = len(exchanges)
+        exchanges.append(Exchange(message.number, r, message.paths[r]))
+        return place[message.number, r]
+
+    for message in messages:
+        tasks.append(Task("backward", message.number, message.backward_s))
+        tasks.append(Task("encode", message.number, message.encode_s, before=post(message, 0)))
+    tasks.append(Task("backward", None, rest_s))
+    for r in range(1, 1 + max((len(message.paths) for message in messages), default=0)):
+        for message in messages:
+            if r <= len(message.paths):
+                kind: Kind = "between" if r < len(message.paths) else "decode"
+                after, seconds = place[message.number, r - 1], message.after_round_s[r - 1]
+                tasks.append(Task(kind, message.number, seconds, after, post(message, r)))
+    tasks.append(Task("optimizer", None, workload.optimizer_s))
+    return tuple(tasks), tuple(exchanges)
+
+
+def _path(logs: list[MessageLog], positions: list[int]) -> CriticalPath:
+    """Return the critical path of some of a message's collectives, one after the other, in each log."""
+    total = CriticalPath(*(np.zeros(len(logs), np.int64) for _ in CriticalPath._fields))
+    for j in positions:
+        first = logs[0].collectives[j]
+        sent: IntArray = np.array([log.collectives[j].sent_bytes for log in logs], np.int64)
+        total = total.then(critical_path(first.operation, sent, first.peers))
+    return total
+
+
+def _mean_sent_bytes(step: StepLog) -> float:
+    """Return what a worker hands over in a step, on average over the workers."""
+    return sum(sum(c.sent_bytes) / len(c.sent_bytes) for message in step for c in message.collectives)

@@ -1,0 +1,204 @@
+"""Compression overhead: the time that encoding, work between rounds and decoding take on a worker.
+
+For each part of a scheme the cost is a published figure, scaled by memory bandwidth to another device, or else a
+roofline estimate from the passes that the part makes over its unit; or the user gives one cost for all schemes. Every
+charge says which.
+"""
+
+import math
+import tomllib
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from ...compressors.base import Codec, Memory, Scheme
+from ...compressors.spec import parse_scheme
+from ...compressors.wirelog import Work
+from ..units import Duration
+from .device import DEVICES, Device
+
+Phase = Literal["encode", "between", "decode", "receive"]
+Origin = Literal["published", "scaled", "roofline", "given"]
+Parse = Callable[[str], Scheme]
+
+ITEM_BYTES = 4
+"""Bytes of a gradient value while it is worked on."""
+
+
+class Overhead(BaseModel):
+    """How compression is charged.
+
+    Attributes
+    ----------
+    factor : float, at least 0
+        Multiplies every charge: the axis of sweeps over compression cost. 0 makes compression free.
+    encode_fixed, encode_per_element : float, s, optional
+        Of each unit and of each of its values. If one of these four is given, they replace the table for all schemes,
+        those that leave the gradient untouched excepted; what is not given is then 0.
+    decode_fixed, decode_per_element : float, s, optional
+        Of each unit and of each of its values, for every payload that a worker decodes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factor: Annotated[float, Field(ge=0, allow_inf_nan=False, description="multiplies every compression cost")] = 1.0
+    encode_fixed: Annotated[Duration | None, Field(description="of encoding a unit, instead of the table")] = None
+    encode_per_element: Annotated[Duration | None, Field(description="of encoding each of its values")] = None
+    decode_fixed: Annotated[Duration | None, Field(description="of decoding a payload")] = None
+    decode_per_element: Annotated[Duration | None, Field(description="of decoding each of its unit's values")] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the user gives the costs."""
+        fields = (self.encode_fixed, self.encode_per_element, self.decode_fixed, self.decode_per_element)
+        return any(field is not None for field in fields)
+
+
+class Charge(NamedTuple):
+    """What one part of a scheme costs in one phase of a step.
+
+    Attributes
+    ----------
+    part : str
+        The name of the scheme or memory; ``"all"`` for a cost that the user gives.
+    phase : {"encode", "between", "decode", "receive"}
+        Before the first round; before each further round; after the last, for one received payload; after the last,
+        once.
+    seconds : float
+        For all units of the work.
+    origin : {"published", "scaled", "roofline", "given"}
+    """
+
+    part: str
+    phase: Phase
+    seconds: float
+    origin: Origin
+
+
+class Published(BaseModel):
+    """A published cost of a unit of n values: t n log2(n) and a kernel launch, or t up to m values and linear above."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_log2_n: Duration | None = None
+    up_to: tuple[PositiveInt, Duration] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> "Published":
+        if (self.n_log2_n is None) == (self.up_to is None):
+            raise ValueError("a cost has exactly one of the forms n_log2_n and up_to")
+        return self
+
+    def seconds(self, elements: int) -> float:
+        """Return the time for one unit on the device that it was measured on, kernel launch aside."""
+        if self.n_log2_n is not None:
+            return self.n_log2_n * elements * math.log2(elements)
+        assert self.up_to is not None
+        most, time = self.up_to
+        return time * max(1.0, elements / most)
+
+
+class Row(BaseModel):
+    """The published costs of one part, where they come from, and on which device they were measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    source: str
+    encode: Published | None = None
+    decode: Published | None = None
+    includes: tuple[str, ...] = ()
+
+
+def _read_table() -> dict[str, Row]:
+    text = (files("gradwire.sim.step") / "presets" / "overheads.toml").read_text(encoding="utf-8")
+    return {name: Row.model_validate(row) for name, row in tomllib.loads(text).items()}
+
+
+TABLE: dict[str, Row] = _read_table()
+"""Published costs by the name of the part."""
+
+
+def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse_scheme) -> tuple[Charge, ...]:
+    """Return what a piece of logged work costs, item by item, the factor not yet applied.
+
+    Parameters
+    ----------
+    work : Work
+        Units of one shape that one scheme encoded and decoded.
+    overhead : Overhead
+    device : Device
+    parse : callable
+        Turns the scheme's text form into the scheme.
+
+    Returns
+    -------
+    tuple of Charge
+        Only those above 0.
+    """
+    scheme = parse(work.scheme)
+    if overhead.given:
+        charges = _given(work, overhead) if any(scheme.passes(work.shape)) else []
+    else:
+        parts = scheme.parts()
+        included = {name for part in parts if part.name in TABLE for name in TABLE[part.name].includes}
+        charges = [charge for part in parts if part.name not in included for charge in _part(part, work, device)]
+    return tuple(charge for charge in charges if charge.seconds > 0)
+
+
+def decodes_all(scheme: Scheme, last_round: tuple[str, ...]) -> bool:
+    """Return whether a worker decodes the payload of every worker, and not one that holds their sum.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    last_round : tuple of str
+        The operations of the message's last round, which decide for a protocol.
+    """
+    return scheme.combine == "gather" if isinstance(scheme, Codec) else "all-gather" in last_round
+
+
+def _given(work: Work, overhead: Overhead) -> list[Charge]:
+    """Charge what the user says."""
+    elements = math.prod(work.shape)
+    encode = (overhead.encode_fixed or 0) + (overhead.encode_per_element or 0) * elements
+    decode = (overhead.decode_fixed or 0) + (overhead.decode_per_element or 0) * elements
+    return [
+        Charge("all", "encode", work.units * encode, "given"),
+        Charge("all", "decode", work.units * decode, "given"),
+    ]
+
+
+def _part(part: Scheme | Memory, work: Work, device: Device) -> list[Charge]:
+    """Charge one part; what a memory does with what was received happens once, not for each payload."""
+    passes = part.passes(work.shape)
+    row = TABLE.get(part.name)
+    elements = math.prod(work.shape)
+    last: Phase = "receive" if isinstance(part, Memory) else "decode"
+    phases: list[tuple[Phase, float, Published | None]] = [
+        ("encode", passes.encode, row.encode if row else None),
+        ("between", passes.between, None),
+        (last, passes.decode, row.decode if row else None),
+    ]
+    charges = []
+    for phase, count, published in phases:
+        if count and row and published:
+            seconds, origin = _published(published, row, elements, device)
+        else:
+            seconds, origin = _roofline(count, elements, device)
+        charges.append(Charge(part.name, phase, work.units * seconds, origin))
+    return charges
+
+
+def _published(cost: Published, row: Row, elements: int, device: Device) -> tuple[float, Origin]:
+    """Return a published time of a unit, on another device in proportion to the memories' bandwidths."""
+    ratio = DEVICES[row.device].memory / device.memory
+    launch_s = device.kernel_launch if cost.n_log2_n is not None else 0.0
+    return cost.seconds(elements) * ratio + launch_s, "published" if device.name == row.device else "scaled"
+
+
+def _roofline(passes: float, elements: int, device: Device) -> tuple[float, Origin]:
+    """Estimate a unit's time from the passes of a fused kernel over its values."""
+    return device.compute_s(0, passes * elements * ITEM_BYTES, 1 if passes else 0), "roofline"

@@ -1,0 +1,1 @@
+"""Presets of devices and of compression costs, with their sources."""

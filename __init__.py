@@ -1,1 +1,1 @@
-"""Will compressing gradients make this training job finish sooner, without hurting its accuracy?"""
+"""Simulates data-parallel training with compressed gradients: real gradients, real payloads, virtual time."""

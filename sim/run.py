@@ -121,7 +121,7 @@ class Run:
             "parameters": next(iter(self.schemes.values())).trajectory.parameters,
             "experiment": experiment.to_toml(self.task),
             "gradwire": version("gradwire"),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             **({} if target is None else {"target": target}),
         }
 

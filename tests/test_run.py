@@ -97,7 +97,7 @@ def _layer_names() -> list[str]:
 @pytest.mark.slow
 def test_a_killed_run_leaves_nothing_half_written_and_goes_on(tmp_path):
     environment = {**os.environ, "GRADWIRE_STORE": str(tmp_path / "store")}
-    command = [sys.executable, "-m", "gradwire.cli", "run", "--set", "training.steps=150", "--out", "killed"]
+    command = [sys.executable, "-m", "gradwire.cli", "run", *OPTIONS, "--out", "killed"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..base import Codec, Passes, Shape, State, Turn, check_range
 from ..decoded import Decoded, Scaled
@@ -98,25 +97,37 @@ class QSGD(Codec):
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
-        rows, size = flat.shape
-        s = self.levels
-        bucket = min(self.bucket, size)
-        buckets = pad(flat, (0, -size % bucket)).view(rows, -1, bucket)
-        norms = torch.linalg.vector_norm(buckets, float("inf"), dim=2)
-        unit = torch.where(norms > 0, norms, 1)[:, :, None]
-        if self.norm == "l2":  # of values brought to 1 first, whose squares neither overflow nor vanish
-            norms = norms * torch.linalg.vector_norm(buckets / unit, dim=2)
-            unit = torch.where(norms > 0, norms, 1)[:, :, None]
-        position = (buckets.abs() / unit * s).clamp_(max=s).view(rows, -1)[:, :size]
-        down = position.floor()
         streams = [stream(turn.seed, Purpose.ROUNDING, turn.step, turn.unit, rank) for rank in turn.ranks]
-        up = uniform(streams, size, x) < position - down
-        signed = (down + up).copysign_(flat).to(torch.int8)
+        draws = uniform(streams, flat.shape[1], x)
+        full = flat.shape[1] // self.bucket * self.bucket
+        pieces = [self._round(*(t[:, part] for t in (flat, draws))) for part in (slice(full), slice(full, None))]
+        levels, norms = (torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))
         scales = norms.to(torch.promote_types(norms.dtype, torch.float32))
-        payload = Payload((scales, pack(signed + s, self.bits)))
-        return payload, Scaled(signed, scales / s, bucket), state
+        payload = Payload((scales, pack(levels + self.levels, self.bits)))
+        return payload, Scaled(levels, scales / self.levels, min(self.bucket, flat.shape[1])), state
+
+    def _round(self, x: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Round whole buckets, or one bucket that is shorter; return signed levels and the buckets' norms."""
+        rows, size = x.shape
+        if not size:
+            return x.to(torch.int8), x
+        buckets = x.unflatten(1, (-1, min(size, self.bucket)))
+        magnitude = buckets.abs()
+        norms = magnitude.amax(2)
+        if self.norm == "l2":  # of values up to 1, whose squares can neither overflow nor all vanish
+            norms = torch.linalg.vector_norm(magnitude / _divisor(norms), dim=2).mul_(norms)
+        position = magnitude.div_(_divisor(norms)).mul_(self.levels)
+        level = position.floor().clamp_(max=self.levels)
+        level += draws.unflatten(1, buckets.shape[1:]) < position.sub_(level)
+        signed = level.clamp_(max=self.levels).copysign_(buckets)
+        return signed.to(torch.int8).view(rows, size), norms
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         scales, packed = payload.fixed(0), payload.fixed(1)
         levels = unpack(packed, self.bits, prod(shape), torch.int16) - self.levels
         return Scaled(levels.to(torch.int8), scales / self.levels, min(self.bucket, prod(shape)))
+
+
+def _divisor(norms: Tensor) -> Tensor:
+    """Return what to divide buckets by: their norms, and 1 where all is zero."""
+    return torch.where(norms > 0, norms, 1)[:, :, None]

@@ -171,7 +171,7 @@ def test_dropout_masks_depend_on_seed_step_module_and_worker_alone():
     }
     assert len(keys) == 5
     assert all(-(2**63) <= key < 2**63 for key in keys)
-    model, gradients, data = build(dropped, "batched")
+    _, gradients, data = build(dropped, "batched")
     alone = build(dropped, "batched", ranks=(2,))[1]
     one = alone(tuple(t[2:] for t in data), step=3)
     torch.testing.assert_close(gradients(data, step=3).losses[2:], one.losses, rtol=1e-12, atol=0)

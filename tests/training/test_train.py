@@ -43,7 +43,7 @@ def by_hand(task: Task, training: Training) -> tuple[list[float], Tensor]:
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter -= training.learning_rate * gradient
+                parameter.sub_(training.learning_rate * gradient)
     return losses, next(model.parameters()).detach()
 
 

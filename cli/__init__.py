@@ -6,6 +6,6 @@ import os
 # machine spinning makes a training step up to a third faster; on a busy one it makes it ten times slower and more.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .app import app  # noqa: E402
+from .app import app
 
 __all__ = ["app"]

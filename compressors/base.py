@@ -225,9 +225,8 @@ class Scheme(ABC):
         """The units that it can take: layers, buckets, the whole model."""
         return frozenset({"layer", "bucket", "model"})
 
-    @abstractmethod
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        """Return the state before the first step.
+        """Return the state before the first step; it is empty unless a scheme overrides this.
 
         Parameters
         ----------
@@ -243,6 +242,7 @@ class Scheme(ABC):
         SchemeError
             If the scheme cannot take a unit of this shape.
         """
+        return State()
 
     @abstractmethod
     def error_bound(self, shape: Shape) -> float:

@@ -59,9 +59,6 @@ class PowerSGD(Protocol):
         """Return layers only: a bucket or a model has no shape to factorise."""
         return frozenset({"layer"})
 
-    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return State()
-
     def _factorises(self, shape: Shape) -> bool:
         a, b = shape[0], prod(shape[1:])
         return len(shape) > 1 and self.rank <= min(a, b) and self.rank * (a + b) < a * b

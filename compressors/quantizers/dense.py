@@ -48,9 +48,6 @@ class Dense(Codec):
     def combine(self) -> Literal["sum", "gather"]:
         return "sum"
 
-    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return State()
-
     def error_bound(self, shape: Shape) -> float:
         """Return the squared unit roundoff, for values in the dtype's normal range."""
         return _RELATIVE_ERROR[self.dtype] ** 2

@@ -69,9 +69,6 @@ class QSGD(Codec):
         """s, the number of levels above zero."""
         return int(2 ** (self.bits - 1)) - 1
 
-    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return State()
-
     def error_bound(self, shape: Shape) -> float:
         """Return the variance factor omega of a full bucket of d entries.
 
@@ -111,14 +108,14 @@ class QSGD(Codec):
         rows, size = x.shape
         if not size:
             return x.to(torch.int8), x
-        buckets = x.unflatten(1, (-1, min(size, self.bucket)))
+        buckets = x.view(rows, -1, min(size, self.bucket))
         magnitude = buckets.abs()
         norms = magnitude.amax(2)
         if self.norm == "l2":  # of values up to 1, whose squares can neither overflow nor all vanish
             norms = torch.linalg.vector_norm(magnitude / _divisor(norms), dim=2).mul_(norms)
         position = magnitude.div_(_divisor(norms)).mul_(self.levels)
         level = position.floor().clamp_(max=self.levels)
-        level += draws.unflatten(1, buckets.shape[1:]) < position.sub_(level)
+        level += draws.view(buckets.shape) < position.sub_(level)
         signed = level.clamp_(max=self.levels).copysign_(buckets)
         return signed.to(torch.int8).view(rows, size), norms
 

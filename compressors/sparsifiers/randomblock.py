@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..base import Codec, Passes, Shape, State, Turn, check_range, kept
+from ..base import Passes, Shape, State, Turn, kept
 from ..decoded import Block, Decoded
 from ..keys import Purpose, below, stream
 from ..payload import Payload
+from .aligned import AlignedSparsifier
 
 
 @dataclass(frozen=True)
-class RandomBlock(Codec):
+class RandomBlock(AlignedSparsifier):
     """Send b = ceil(density * n) neighbouring entries from a random start on, going on at 0 behind the end.
 
     A worker hands over b values in the gradient's dtype, ``b * itemsize`` bytes: the start follows from seed, step and
@@ -40,40 +40,14 @@ class RandomBlock(Codec):
        https://arxiv.org/abs/2009.09271
     """
 
-    density: float = 0.01
-    scaled: bool = False
-
     name = "randomblock"
     title = "a random block of neighbouring entries, the same on every worker"
     paper = "Foroutan Eghlidi & Jaggi 2020, arXiv 2009.09271"
-    collective = "all-reduce"
     examples = ("randomblock(density=0.25)", "randomblock(density=0.5, scaled=True)", "randomblock(density=1)")
-
-    def __post_init__(self) -> None:
-        check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)
-
-    @property
-    def unbiased(self) -> bool:
-        return self.scaled or self.density == 1
-
-    @property
-    def combine(self) -> Literal["sum", "gather"]:
-        return "sum"
-
-    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return State()
-
-    def error_bound(self, shape: Shape) -> float:
-        """Return 1 - b / n, or n / b - 1 where scaled; both hold with equality for every input."""
-        fraction = kept(self.density, prod(shape)) / prod(shape)
-        return 1 / fraction - 1 if self.scaled else 1 - fraction
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return kept(self.density, prod(shape)) * itemsize
 
     def passes(self, shape: Shape) -> Passes:
         """Return a copy of the block, and its addition at the receiver."""
-        fraction = kept(self.density, prod(shape)) / prod(shape)
+        fraction = self.fraction(shape)
         return Passes(encode=2 * fraction, between=0, decode=3 * fraction)
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:

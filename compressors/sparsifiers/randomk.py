@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import Codec, Passes, Shape, State, Turn, check_range, kept
+from ..base import Passes, Shape, State, Turn, kept
 from ..decoded import Aligned, Decoded
 from ..keys import Purpose, stream
 from ..payload import Payload
+from .aligned import AlignedSparsifier
 
 
 @dataclass(frozen=True)
-class RandomK(Codec):
+class RandomK(AlignedSparsifier):
     """Send k = ceil(density * n) entries drawn without replacement from a stream that all workers share.
 
     A worker hands over k values in the gradient's dtype, ``k * itemsize`` bytes: the indices follow from seed, step
@@ -35,51 +35,24 @@ class RandomK(Codec):
     .. [1] Stich, Cordonnier, Jaggi. *Sparsified SGD with Memory*, NeurIPS 2018, https://arxiv.org/abs/1809.07599
     """
 
-    density: float = 0.01
-    scaled: bool = False
-
     name = "randomk"
     title = "k random entries, the same on every worker"
     paper = "Stich et al. 2018, arXiv 1809.07599"
-    collective = "all-reduce"
     examples = ("randomk(density=0.25)", "randomk(density=0.5, scaled=True)", "randomk(density=1)")
-
-    def __post_init__(self) -> None:
-        check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)
-
-    @property
-    def unbiased(self) -> bool:
-        return self.scaled or self.density == 1
-
-    @property
-    def combine(self) -> Literal["sum", "gather"]:
-        return "sum"
-
-    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return State()
-
-    def error_bound(self, shape: Shape) -> float:
-        """Return 1 - k / n, or n / k - 1 where scaled; both hold with equality for every input."""
-        fraction = kept(self.density, prod(shape)) / prod(shape)
-        return 1 / fraction - 1 if self.scaled else 1 - fraction
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return kept(self.density, prod(shape)) * itemsize
 
     def passes(self, shape: Shape) -> Passes:
         """Return what drawing, gathering and scattering the kept entries cost; the others are not touched."""
-        fraction = kept(self.density, prod(shape)) / prod(shape)
+        fraction = self.fraction(shape)
         return Passes(encode=4 * fraction, between=0, decode=3 * fraction)
-
-    def _factor(self, size: int, k: int) -> float:
-        return size / k if self.scaled else 1.0
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         k = kept(self.density, size)
         indices = _draw(turn.seed, turn.step, turn.unit, size, k).to(x.device)
-        values = flat[:, indices].mul_(self._factor(size, k))
+        values = flat[:, indices]
+        if self.scaled:
+            values.mul_(size / k)
         return Payload((values,)), Aligned(values, indices, size), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
@@ -88,7 +61,7 @@ class RandomK(Codec):
         return Aligned(values, indices, size)
 
 
-@lru_cache(maxsize=256)  # encoder and decoder of a step ask for the same draw
+@lru_cache(maxsize=32)  # encoder and decoder of a step ask for the same draw
 def _draw(seed: int, step: int, unit: str, size: int, k: int) -> Tensor:
     """Return k distinct ascending indices below ``size``, from the shared stream."""
     generator = np.random.Generator(stream(seed, Purpose.SELECTION, step, unit))

@@ -62,9 +62,6 @@ class TopK(Codec):
     def combine(self) -> Literal["sum", "gather"]:
         return "gather"
 
-    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return State()
-
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - k / n, attained where all magnitudes are equal (Stich et al. 2018, Lemma A.1)."""
         return 1 - kept(self.density, prod(shape)) / prod(shape)

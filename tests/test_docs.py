@@ -20,19 +20,21 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gradwire
 import pytest
 import torch
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+import gradwire
 from gradwire.cli import app
 from gradwire.compressors.registry import SCHEMES
 from gradwire.sim.experiment import Experiment
 from gradwire.sim.step.workload import LayerTimes, WorkloadTimes
 from gradwire.sim.training.plan import Schedule
-from pydantic import BaseModel
-from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -88,7 +90,7 @@ def outputs(text: str, all_blocks: list[Block]) -> dict[int, Block]:
     """Return, by the line of an executed block, the text block that follows it with nothing between."""
     return {
         block.line: following
-        for block, following in zip(all_blocks, all_blocks[1:], strict=False)
+        for block, following in pairwise(all_blocks)
         if block.language in ("python", "sh")
         and not block.title
         and following.language == "text"
@@ -272,10 +274,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
 def test_experiment_page_has_every_key_with_its_default(heading: str) -> None:
     model = SECTIONS[heading]
     page = (DOCS / "reference" / "experiment.md").read_text(encoding="utf-8")
-    sections = {key for key in Experiment.model_fields if f"`[{key}]`" in SECTIONS}
-    defaults = {key: default(model, key) for key in model.model_fields if model is not Experiment or key not in sections}
+    keys = [key for key in model.model_fields if model is not Experiment or f"`[{key}]`" not in SECTIONS]
     rows = table(page, f"## {heading}")[1:]
-    assert {row[0]: row[2] for row in rows} == defaults
+    assert {row[0]: row[2] for row in rows} == {key: default(model, key) for key in keys}
     for key, meaning, *_ in rows:
         described = model.model_fields[key].description
         assert described is None or words(described) == words(meaning), f"{heading} {key}"
@@ -310,7 +311,7 @@ def test_list_page_has_what_is_listed(kind: str) -> None:
 
 def columns(printed: str) -> dict[str, list[str]]:
     """Return the words of each column of a printed table, by its title."""
-    head, _, *lines = printed.strip("\n").splitlines() if printed[0] != " " else printed.splitlines()[1:]
+    head, _, *lines = [line for line in printed.splitlines() if line.strip()]
     titles = [(match.start(), match.group()) for match in re.finditer(r"\S+(?: \S+)*", head)]
     ends = [start for start, _ in titles[1:]] + [max(map(len, lines))]
     return {
@@ -319,7 +320,8 @@ def columns(printed: str) -> dict[str, list[str]]:
     }
 
 
-def test_readme_shows_what_the_main_job_prints(page_folder: Path) -> None:
+@pytest.mark.usefixtures("page_folder")
+def test_readme_shows_what_the_main_job_prints() -> None:
     """All columns that do not depend on what is learnt, from a run of a few steps."""
     changes = ["--set", "training.steps=4", "--set", "training.evaluate_every=2"]
     outcome = CliRunner().invoke(app, ["run", *changes])

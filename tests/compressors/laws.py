@@ -1,0 +1,85 @@
+"""What the conformance tests share: reading outcomes, comparing states, and how far rounding may go."""
+
+import torch
+from torch import Tensor
+
+from gradwire.compressors.base import (
+    Memory,
+    Outcome,
+    Scheme,
+    State,
+)
+from gradwire.compressors.lowrank.powersgd import PowerSGD
+from gradwire.compressors.quantizers.dense import Dense
+from gradwire.compressors.sparsifiers.randomblock import RandomBlock
+from gradwire.compressors.sparsifiers.randomk import RandomK
+from gradwire.compressors.sparsifiers.topk import TopK
+from gradwire.compressors.wirelog import MessageLog
+
+WORKERS = 4
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8}
+FLOATS = (torch.float32, torch.float64)
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def plain(scheme: Scheme) -> Scheme:
+    """Return the scheme inside its memories."""
+    stage = scheme.parts()[-1]
+    assert not isinstance(stage, Memory)
+    return stage
+
+
+def selects(scheme: Scheme) -> bool:
+    """Return whether each entry is sent as it is or not at all."""
+    stage = plain(scheme)
+    if isinstance(stage, RandomK | RandomBlock):
+        return not stage.scaled or stage.density == 1
+    return isinstance(stage, TopK) or (isinstance(stage, Dense) and stage.dtype == "native")
+
+
+def rows_of(outcome: Outcome) -> Tensor:
+    """Return ``sent`` as [W, n]."""
+    return outcome.sent.dense(outcome.mean.reshape(-1))
+
+
+def residual(state: State) -> Tensor:
+    """Return error feedback's memory, [W, n]; a copy, since the next step writes to it."""
+    return state.elements["residual"].clone()
+
+
+def assert_same(one: State, other: State) -> None:
+    """Compare two states bit for bit."""
+
+    def leaves(state: State) -> dict[str, object]:
+        parts = {**state.elements, **state.rows, **state.shared}
+        return {**parts, **({} if state.inner is None else {f"inner {k}": v for k, v in leaves(state.inner).items()})}
+
+    left, right = leaves(one), leaves(other)
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(right[key])), key
+
+
+def sum_roundoff(log: MessageLog, dtype: torch.dtype) -> float:
+    """Return the unit roundoff of the coarsest dtype in which workers' values were added."""
+    summed = [c.dtype for c in log.collectives if c.operation in ("all-reduce", "reduce-scatter")]
+    return max(ROUNDOFF[name] for name in [*summed, str(dtype).removeprefix("torch.")])
+
+
+def mean_error(scheme: Scheme, p: Tensor, outcome: Outcome, log: MessageLog) -> Tensor:
+    """Return how far rounding may take ``mean`` from the exact average of ``sent``, entry by entry.
+
+    N - 1 additions and a division, each off by a factor of 1 + u at most, give N u / (1 - N u) times the sum of
+    magnitudes over N. A factorisation P Q_w^T of rank r adds r products and additions on either side, for which
+    |P_i| |Q_wj| <= ||p_w|| bounds the magnitudes, P being orthonormal and Q_w = M_w^T P. Subnormal results add half a
+    spacing of the smallest numbers.
+    """
+    terms, u = len(p), sum_roundoff(log, p.dtype)
+    magnitude = rows_of(outcome).double().abs().mean(0)
+    stage = plain(scheme)
+    if isinstance(stage, PowerSGD):
+        terms += 2 * stage.rank + 2
+        magnitude = magnitude.new_full(magnitude.shape, float(p.double().reshape(len(p), -1).norm(dim=1).mean()))
+    return terms * u / (1 - terms * u) * magnitude + torch.finfo(p.dtype).smallest_normal * 2 * u

@@ -1,6 +1,8 @@
 """The run folder: everything about a run as files, written whole or not at all."""
 
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,12 +12,13 @@ from ..compressors.errors import InputError
 from ..sim.run import Run
 from ..sim.step.trace import chrome_trace
 from .comparison import compare
-from .plots import save_plots
+from .plots import FIGURES, save_plots
 from .report import report_html
 from .summary import summary
 
 DATA = "run.nc"
-_MARK = "experiment.toml"  # what tells a run folder from any other
+_ALWAYS = {"experiment.toml", "summary.json", DATA}
+_FILES = _ALWAYS | {"report.html", "trace.json"} | {f"{name}.png" for name in FIGURES}
 
 
 class FolderError(InputError):
@@ -36,13 +39,19 @@ def check_target(folder: Path, force: bool) -> None:
     Raises
     ------
     FolderError
-        If it exists and ``force`` is off, or it is something else than a run folder.
+        If it exists and ``force`` is off, it holds anything that a run does not write, or its place is not writable.
     """
+    parent = next(place for place in folder.absolute().parents if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise FolderError(f"--out {folder}: {parent} is no folder that can be written to")
     if not folder.exists():
         return
     if not force:
         raise FolderError(f"--out {folder}: exists already; give another name, or --force to replace it")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MARK).is_file()):
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if strange := sorted(found - _FILES):
+        raise FolderError(f"--out {folder}: holds {strange[0]}, which no run writes, so --force does not replace it")
+    if found and not found >= _ALWAYS:
         raise FolderError(f"--out {folder}: is no run folder, so --force does not replace it")
 
 
@@ -72,17 +81,31 @@ def write_run(run: Run, dataset: xr.Dataset, folder: Path, force: bool = False) 
             new = Path(temporary) / "new"
             new.mkdir()
             _write_files(run, dataset, new)
-            if folder.exists():
-                folder.rename(Path(temporary) / "old")
-            new.rename(folder)
+            _put_in_place(new, folder)
     except OSError as error:
         raise FolderError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _put_in_place(new: Path, folder: Path) -> None:
+    """Rename a folder to its final name; what was there before is deleted last, or put back."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) / folder.name
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        old.parent.rmdir()
+        raise
+    shutil.rmtree(old.parent)
 
 
 def _write_files(run: Run, dataset: xr.Dataset, folder: Path) -> None:
     """Fill an empty folder."""
     comparison = compare(dataset)
-    (folder / _MARK).write_text(dataset.attrs["experiment"], encoding="utf-8")
+    (folder / "experiment.toml").write_text(dataset.attrs["experiment"], encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary(comparison, dataset), indent=2) + "\n", encoding="utf-8")
     dataset.to_netcdf(folder / DATA, engine="h5netcdf")
     save_plots(dataset, folder)
@@ -105,6 +128,9 @@ def read_run(folder: Path) -> xr.Dataset:
         raise FolderError(f"{folder} {what} {DATA}")
     try:
         with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            return dataset.load()
+            data = dataset.load()
     except (OSError, ValueError, KeyError) as error:
         raise FolderError(f"{path} cannot be read: {error}") from error
+    if missing := {"scheme", "step_s", "status", "test_metric"} - set(data.variables):
+        raise FolderError(f"{path} is no run: it has no {', '.join(sorted(missing))}")
+    return data

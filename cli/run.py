@@ -15,7 +15,7 @@ from ..analysis.folder import check_target, free_folder, write_run
 from ..sim.experiment import DEFAULT_EXPERIMENT, Experiment, describe_keys, load_experiment
 from ..sim.run import Progress as Report
 from ..sim.run import run as run_experiment
-from ..sim.training.store import CorruptEntryWarning, Store, default_folder
+from ..sim.training.store import Store, StoreWarning, default_folder
 from .guard import MISTAKE, say
 from .show import show_comparison
 
@@ -40,11 +40,12 @@ def run(
 ) -> None:
     """Compare compression schemes: train with each, time each on the cluster, say which is first and why."""
     experiment = load_experiment(file, changes or (), schemes or ())
-    folder = out or free_folder(Path("runs"), Path(file).stem)
-    check_target(folder, force)
+    default = Path("runs"), Path(file).stem
+    check_target(out or free_folder(*default), force)
     with _progress(experiment) as report, _warnings_as_lines():
         result = run_experiment(experiment, Store(store or default_folder()), report, search=Path.cwd())
     dataset = result.dataset()
+    folder = out or free_folder(*default)
     write_run(result, dataset, folder, force)
     comparison = compare(dataset)
     show_comparison(comparison)
@@ -63,7 +64,7 @@ def _end(comparison: Comparison) -> None:
     if comparison.target is not None and all(row.steps_to_target is None for row in comparison.rows):
         faults.append(
             f"training.target = {comparison.target}: no scheme reached it in {comparison.steps} steps; "
-            f"lower it, or raise training.steps"
+            f"ask for less, or raise training.steps"
         )
     for fault in faults:
         say(fault)
@@ -85,10 +86,10 @@ def _progress(experiment: Experiment) -> Iterator[Report]:
 def _warnings_as_lines() -> Iterator[None]:
     """Print warnings about the store as lines like those about errors."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CorruptEntryWarning)
+        warnings.simplefilter("always", StoreWarning)
         yield
     for warning in caught:
-        if isinstance(warning.message, CorruptEntryWarning):
+        if isinstance(warning.message, StoreWarning):
             say(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

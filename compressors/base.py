@@ -8,6 +8,7 @@ Shapes: ``W`` is the number of workers whose rows live in this process, ``N`` th
 number of values in a unit (a layer, a bucket or the whole model).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field, fields
@@ -385,6 +386,25 @@ def check_range(scheme: Scheme | Memory, key: str, allowed: str, ok: bool) -> No
     """Raise a :class:`SchemeError` that names the parameter, its value and what is allowed, unless ``ok``."""
     if not ok:
         raise SchemeError(f"{scheme.name}: {key} = {getattr(scheme, key)!r} is out of range: {key} must be {allowed}")
+
+
+def check_finite(x: Tensor, turn: Turn) -> None:
+    """Refuse infinities and NaNs in values ``[W, ...]``, which some schemes would hide from whoever watches the loss.
+
+    A finite sum proves that there are none; one that overflows proves nothing.
+
+    Raises
+    ------
+    NonFiniteError
+        With the step, the unit and the workers.
+    """
+    if math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all()):
+        return
+    finite = torch.isfinite(x.reshape(len(x), -1)).all(1).tolist()
+    ranks = [str(rank) for rank, good in zip(turn.ranks, finite, strict=True) if not good]
+    raise NonFiniteError(
+        f"step {turn.step}: the gradient of {turn.unit} holds an infinity or a NaN on worker {', '.join(ranks)}"
+    )
 
 
 def kept(density: float, elements: int) -> int:

@@ -5,13 +5,11 @@ the number of units. :class:`StackedDriver` holds all workers as rows in one pro
 :class:`gradwire.compressors.processes.ProcessGroupDriver` does the same exchanges over ``torch.distributed``.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .base import (
@@ -20,7 +18,6 @@ from .base import (
     Broadcast,
     Codec,
     Gather,
-    NonFiniteError,
     Outcome,
     Permute,
     Protocol,
@@ -30,6 +27,7 @@ from .base import (
     Scheme,
     State,
     Turn,
+    check_finite,
 )
 from .payload import Buffer, Payload, Ragged, row_bytes
 from .wire import header
@@ -85,7 +83,7 @@ class Driver(ABC):
             If a value is infinite or NaN: some schemes would hide it.
         """
         for item in items:
-            _check_finite(item)
+            check_finite(item.x, item.turn)
         active = {i: _start(item) for i, item in enumerate(items)}
         frames = [(header(str(item.scheme), item.x[0].numel()), str(item.scheme), item.x[0].numel()) for item in items]
         replies: dict[int, Payload] = {}
@@ -135,18 +133,6 @@ def _codec_rounds(codec: Codec, x: Tensor, state: State, turn: Turn) -> Rounds:
         mean = total.div_(turn.size).view(shape)
     mean, state = codec.receive(mean, state, turn)
     return Outcome(mean, sent, state)
-
-
-def _check_finite(item: Item) -> None:
-    """Refuse infinities and NaNs. A finite sum proves that there are none; an overflowing one proves nothing."""
-    if math.isfinite(float(item.x.sum())) or bool(torch.isfinite(item.x).all()):
-        return
-    finite = torch.isfinite(item.x.reshape(len(item.x), -1)).all(1).tolist()
-    ranks = [rank for rank, good in zip(item.turn.ranks, finite, strict=True) if not good]
-    raise NonFiniteError(
-        f"step {item.turn.step}: the gradient of {item.turn.unit} holds an infinity or a NaN on worker "
-        f"{', '.join(map(str, ranks))}"
-    )
 
 
 def _fuse(requests: dict[int, Request]) -> list[list[int]]:

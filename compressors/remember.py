@@ -6,7 +6,21 @@ from typing import Literal
 
 from torch import Tensor
 
-from .base import Codec, Memory, Outcome, Passes, Protocol, Rounds, Scheme, SchemeError, Shape, State, Turn, text_form
+from .base import (
+    Codec,
+    Memory,
+    Outcome,
+    Passes,
+    Protocol,
+    Rounds,
+    Scheme,
+    SchemeError,
+    Shape,
+    State,
+    Turn,
+    check_finite,
+    text_form,
+)
 from .decoded import Decoded, Nothing
 from .payload import Payload
 
@@ -67,6 +81,7 @@ class RememberingCodec(_Remembering, Codec):
         if self.memory.idle(turn):
             return Payload(), Nothing(len(x), prod(x.shape[1:])), state
         p = self.memory.before(x, state, turn)
+        check_finite(p, turn)
         payload, sent, inner = self.inner.encode(p, _inner(state), turn)
         payload = payload.apart_from(p)  # what is sent must outlive the memory's change of p
         state = self.memory.after(p, sent, state, turn)
@@ -91,6 +106,7 @@ class RememberingProtocol(_Remembering, Protocol):
         if self.memory.idle(turn):
             return Outcome(x.new_zeros(x.shape[1:]), Nothing(len(x), prod(x.shape[1:])), state)
         p = self.memory.before(x, state, turn)
+        check_finite(p, turn)
         mean, sent, inner = yield from self.inner.rounds(p, _inner(state), turn)
         state = self.memory.after(p, sent, state, turn)
         state.inner = inner

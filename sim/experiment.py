@@ -111,7 +111,7 @@ class WorkloadSection(_Section):
 class TimingSection(_Section):
     """How a step is played."""
 
-    overlap: Annotated[bool, Field(description="communicate while the backward pass still runs")] = True
+    overlap: Annotated[bool, Field(strict=True, description="communicate while the backward pass still runs")] = True
     engine: Annotated[
         Literal["closed-form", "events"], Field(description="evaluate in closed form, or play every transfer")
     ] = "closed-form"
@@ -120,7 +120,9 @@ class TimingSection(_Section):
 class Experiment(_Section):
     """A comparison of schemes on one task, cluster and device."""
 
-    title: Annotated[str, Field(description="shown in the report")] = "Compression schemes compared"
+    title: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", description="shown in the report")] = (
+        "Compression schemes compared"
+    )
     schemes: Annotated[tuple[str, ...], Field(min_length=1, description="text forms, compared with each other")]
     task: TaskSection = TaskSection()
     training: Training = Training()
@@ -189,7 +191,10 @@ def load_experiment(source: Path | str, overrides: Sequence[str] = (), schemes: 
     if not path.suffix and str(source) in EXPERIMENTS:
         text = (_PRESETS / f"{source}.toml").read_text(encoding="utf-8")
     elif path.is_file():
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ExperimentError(f"{source} cannot be read as UTF-8 text: {error}") from error
     elif path.suffix or path.exists():
         raise ExperimentError(f"experiment file {str(source)!r} is not there or is no file")
     else:
@@ -242,15 +247,30 @@ def validate_experiment(data: dict[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        raise ExperimentError("\n".join(_line(fault) for fault in error.errors())) from error
+        raise ExperimentError("\n".join(_lines(error.errors()))) from error
     except TaskError as error:
         raise ExperimentError(str(error)) from error
+
+
+def _lines(faults: Sequence[Any]) -> list[str]:
+    """Say each fault in one line, but for those that only follow from a fault inside of them."""
+    inner = {fault["loc"][:-1] for fault in faults}
+    return [_line(fault) for fault in faults if not (fault["type"] == "too_short" and fault["loc"] in inner)]
+
+
+_WANTED = {
+    "model_type": "must be a section of keys",
+    "model_attributes_type": "must be a section of keys",
+    "dict_type": "must be a table of keys",
+    "tuple_type": "must be a list",
+    "string_pattern_mismatch": "must not hold control characters",
+}
 
 
 def _line(fault: Any) -> str:
     """Say one fault in one line."""
     key = ".".join(map(str, fault["loc"]))
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = _WANTED.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
     if fault["type"] == "extra_forbidden":
         known = _keys(fault["loc"][:-1])
         close = get_close_matches(str(fault["loc"][-1]), known, n=3, cutoff=0.5)

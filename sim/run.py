@@ -152,6 +152,7 @@ def run(
     schemes = experiment.parsed_schemes()
     for scheme in schemes:
         check(task, scheme, experiment.training)
+    store.prepare()
     work = workload(experiment, task)
     digest = task.digest()
     done = {}

@@ -141,6 +141,15 @@ def test_help_has_the_words_of_the_file():
         (["--set", "overhead.factor=-1"], ["overhead.factor = -1"]),
         (["--set", "training.workers=4000"], ["4000 workers", "examples"]),
         (["--set", "training.steps"], ["key=value"]),
+        (["--set", "training.steps=true"], ["training.steps = True", "integer"]),
+        (["--set", "training=5"], ["training = 5", "section"]),
+        (["--set", "schemes='dense'"], ["schemes = 'dense'", "list"]),
+        (["--set", "training.target=nan"], ["training.target", "finite"]),
+        (["--set", "training.learning_rate=inf"], ["training.learning_rate", "finite"]),
+        (["--set", "training.optimizer_options={lr=0.1}"], ["lr is training.learning_rate"]),
+        (["--set", "training.optimizer_options={weight_decay=nan}"], ["not finite"]),
+        (["--set", 'title="a\\u0000b"'], ["title", "control characters"]),
+        (["--store", "/dev/null/store"], ["/dev/null/store", "cannot be written to"]),
         (["nowhere.toml"], ["nowhere.toml"]),
         (["mnits"], ["mnits", "mnist"]),
     ],
@@ -185,8 +194,65 @@ def test_force_does_not_replace_what_is_no_run_folder(tmp_path):
     (tmp_path / "thesis" / "chapter.txt").write_text("years")
     result = call("run", *SMALL, "--out", "thesis", "--force")
     assert result.exit_code == 2
-    assert "is no run folder" in result.output
+    assert "holds chapter.txt, which no run writes" in result.output
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years"
+
+
+def test_force_does_not_replace_a_folder_that_holds_more_than_a_run(tmp_path):
+    assert call("run", *SMALL, "--out", "project").exit_code == 0
+    (tmp_path / "project" / "notes.txt").write_text("mine")
+    result = call("run", *SMALL, "--out", "project", "--force")
+    assert result.exit_code == 2
+    assert "notes.txt" in result.output
+    assert (tmp_path / "project" / "notes.txt").read_text() == "mine"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "experiment.toml").write_text("schemes = []")
+    assert call("run", *SMALL, "--out", "other", "--force").exit_code == 2
+    assert (tmp_path / "other" / "experiment.toml").read_text() == "schemes = []"
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    assert call("run", *SMALL, "--out", "kept").exit_code == 0
+    before = (tmp_path / "kept" / "summary.json").read_bytes()
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    result = call("run", *SMALL, "--out", "kept", "--force", "--set", "training.steps=20")
+    assert result.exit_code == 2
+    assert "No space left on device" in result.output
+    assert (tmp_path / "kept" / "summary.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".kept")] == []
+
+
+def test_a_model_that_blows_up_at_the_last_step_has_diverged(tmp_path):
+    changes = ["--set", "task={name='quadratic', dimension=10}", "--set", "training={steps=1, workers=2}"]
+    changes += ["--set", "training.learning_rate=1e30", "--scheme", "dense", "--scheme", "ef(topk(density=0.5))"]
+    result = call("run", *changes, "--out", "blown")
+    assert result.exit_code == 2
+    assert "diverged at step 1: a loss or metric of the evaluation is not finite" in result.output
+    verdict = json.loads((tmp_path / "blown" / "summary.json").read_text())["verdict"]
+    assert not verdict.startswith("Compress")
+
+
+def test_a_task_that_fails_is_the_users_to_mend(tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from gradwire.sim.tasks.mnist import Mnist\n"
+        "@dataclass(frozen=True)\n"
+        "class Broken(Mnist):\n"
+        "    def loss(self, model, batch):\n"
+        "        raise RuntimeError('shapes do not\\nfit')\n"
+    )
+    result = call("run", "--set", "task={name='broken:Broken'}")
+    assert result.exit_code == 2
+    assert result.output.strip() == "gradwire: task.name: Broken fails: RuntimeError: shapes do not fit"
 
 
 def test_a_target_nobody_reaches_is_said_and_the_run_is_kept(tmp_path):

@@ -28,7 +28,8 @@ class Dense(Codec):
     Notes
     -----
     A sum of bf16 buffers is rounded to bf16 at every addition, as a ring all-reduce does; here the additions run in
-    rank order.
+    rank order. So ``mean`` is the average of ``sent`` only up to that rounding, which error feedback does not see, and
+    which grows with the number of workers: ones of 512 workers add up to 256, since 256 + 1 rounds to 256.
     """
 
     dtype: Literal["native", "fp32", "bf16"] = "native"

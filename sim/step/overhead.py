@@ -43,7 +43,9 @@ class Overhead(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    factor: Annotated[float, Field(ge=0, allow_inf_nan=False, description="multiplies every compression cost")] = 1.0
+    factor: Annotated[
+        float, Field(strict=True, ge=0, allow_inf_nan=False, description="multiplies every compression cost")
+    ] = 1.0
     encode_fixed: Annotated[Duration | None, Field(description="of encoding a unit, instead of the table")] = None
     encode_per_element: Annotated[Duration | None, Field(description="of encoding each of its values")] = None
     decode_fixed: Annotated[Duration | None, Field(description="of decoding a payload")] = None

@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules by their names in torch."""
 
 import inspect
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -22,6 +23,10 @@ _NOT_FROM_TEXT = {
 }
 
 
+_REHEARSED = 20_000
+"""So many steps are rehearsed at most."""
+
+
 class OptimizerError(InputError):
     """An optimizer or schedule that torch does not have, or that does not take what it was given."""
 
@@ -35,6 +40,8 @@ def make_optimizer(plan: Training, parameters: Iterable[nn.Parameter]) -> Optimi
         One line that names the key, the value and what is allowed.
     """
     kind = _find(torch.optim, Optimizer, "training.optimizer", plan.optimizer, _NOT_STEPPED_ONCE)
+    if "lr" in plan.optimizer_options:
+        raise OptimizerError("training.optimizer_options: lr is training.learning_rate; write it there alone")
     options = {"lr": plan.learning_rate, **plan.optimizer_options}
     result: Optimizer = _build(kind, "training.optimizer_options", options, list(parameters))
     return result
@@ -98,5 +105,34 @@ def _build(kind: Any, key: str, options: dict[str, Any], first: Any) -> Any:
             raise OptimizerError(f"{key}: {kind.__name__} has no option {option!r}; {hint}")
     try:
         return kind(first, **options)
-    except (TypeError, ValueError) as error:
-        raise OptimizerError(f"{key} = {options}: {kind.__name__} refuses them: {error}") from error
+    except Exception as error:  # torch answers options from a file with whatever its arithmetic meets first
+        raise OptimizerError(f"{key} = {options}: {kind.__name__} refuses them: {_said(error)}") from error
+
+
+def rehearse(plan: Training) -> None:
+    """Take all of a plan's steps with one parameter of one value, to find out now what would stop them later.
+
+    Raises
+    ------
+    OptimizerError
+        If optimizer or schedule cannot be built, fail at a step, or give a learning rate that is no rate.
+    """
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = make_optimizer(plan, [parameter])
+    schedule = make_schedule(plan, optimizer)
+    for step in range(min(plan.steps, _REHEARSED)):
+        rate = float(optimizer.param_groups[0]["lr"])
+        if not (math.isfinite(rate) and rate >= 0):
+            raise OptimizerError(f"training.schedule: the learning rate of step {step} is {rate}")
+        parameter.grad = torch.zeros(1)
+        try:
+            optimizer.step()
+            schedule.step()
+        except Exception as error:
+            names = ", ".join([plan.optimizer, *(phase.name for phase in plan.schedule)])
+            raise OptimizerError(f"training: {names} fail at step {step} of {plan.steps}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """Return an exception's message as one line."""
+    return " ".join(str(error).split()) or type(error).__name__

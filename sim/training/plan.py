@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import re
 from functools import lru_cache
@@ -36,17 +37,26 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: Annotated[int, Field(ge=1, description="N, the number of workers")] = 8
-    batch_size: Annotated[int, Field(ge=1, description="examples of a worker and step")] = 32
-    steps: Annotated[int, Field(ge=1, description="optimizer steps")] = 400
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="of model, data order, and every random draw")] = 0
+    workers: Annotated[int, Field(strict=True, ge=1, description="N, the number of workers")] = 8
+    batch_size: Annotated[int, Field(strict=True, ge=1, description="examples of a worker and step")] = 32
+    steps: Annotated[int, Field(strict=True, ge=1, description="optimizer steps")] = 400
+    seed: Annotated[
+        int, Field(strict=True, ge=0, lt=2**63, description="of model, data order, and every random draw")
+    ] = 0
     optimizer: Annotated[str, Field(description="class in torch.optim")] = "SGD"
-    learning_rate: Annotated[float, Field(gt=0, description="the optimizer's lr")] = 0.1
+    learning_rate: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="the optimizer's lr")] = (
+        0.1
+    )
     optimizer_options: Annotated[dict[str, Any], Field(description="its other keyword arguments")] = {}
     schedule: Annotated[tuple[Schedule, ...], Field(description="phases of the learning rate; none: constant")] = ()
-    evaluate_every: Annotated[int, Field(ge=1, description="steps between evaluations")] = 20
+    evaluate_every: Annotated[int, Field(strict=True, ge=1, description="steps between evaluations")] = 20
     target: Annotated[
-        float | None, Field(description="value of the task's metric on the validation split that is to be reached")
+        float | None,
+        Field(
+            strict=True,
+            allow_inf_nan=False,
+            description="value of the task's metric on the validation split that is to be reached",
+        ),
     ] = None
     unit: Annotated[Granularity, Field(description="what a scheme sees as one tensor")] = "layer"
     message: Annotated[Granularity, Field(description="what one exchange carries; at least a unit")] = "bucket"
@@ -57,7 +67,14 @@ class Training(BaseModel):
     gradients: Annotated[
         Mode, Field(description="batched over workers by torch.func.vmap, looped, or auto: batched where it works")
     ] = "auto"
-    processes: Annotated[int, Field(ge=1, description="processes that share the workers evenly")] = 1
+    processes: Annotated[int, Field(strict=True, ge=1, description="processes that share the workers evenly")] = 1
+
+    @field_validator("optimizer_options", "schedule")
+    @classmethod
+    def _finite(cls, options: Any) -> Any:
+        if not _finite(options):
+            raise ValueError("holds a number that is not finite")
+        return options
 
     @field_validator("device")
     @classmethod
@@ -65,6 +82,17 @@ class Training(BaseModel):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return name
+
+
+def _finite(value: Any) -> bool:
+    """Return whether all numbers in nested options are finite."""
+    if isinstance(value, Schedule):
+        return _finite(value.options)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def fingerprint(task_digest: str, scheme: str, plan: Training, device: torch.device) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
 
-from ...compressors.base import Scheme
+from ...compressors.base import NonFiniteError, Scheme
+from ...compressors.errors import InputError
 from ...compressors.processes import ProcessGroupDriver
 from ..tasks.base import Task
 from .plan import Training
@@ -22,13 +23,14 @@ from .train import Progress, find_device, train
 from .trajectory import Trajectory
 
 _POLL_S = 0.1
+_MISTAKE = "mistake.txt"
 
 
 def train_spread(task: Task, scheme: Scheme, plan: Training, progress: Progress | None = None) -> Trajectory:
     """Train in ``plan.processes`` processes of this machine, or in this one if it is one.
 
-    Parameters and errors are those of :func:`gradwire.sim.training.train.train`; an exception in a process ends the
-    others and is raised here with that process's traceback.
+    Parameters are those of :func:`gradwire.sim.training.train.train`. An exception in a process ends the others and is
+    raised here: as an ``InputError`` if it is one, otherwise with that process's traceback.
     """
     if plan.processes == 1:
         return train(task, scheme, plan, progress=progress)
@@ -42,6 +44,10 @@ def train_spread(task: Task, scheme: Scheme, plan: Training, progress: Progress 
             while not processes.join(timeout=_POLL_S):
                 if progress is not None:
                     progress(counter.value)
+        except ProcessRaisedException as error:
+            if (Path(folder) / _MISTAKE).exists():
+                raise InputError((Path(folder) / _MISTAKE).read_text(encoding="utf-8")) from error
+            raise
         finally:
             for process in processes.processes:
                 if process.is_alive():
@@ -73,5 +79,8 @@ def _run(process: int, folder: Path, task: Task, scheme: Scheme, plan: Training,
         if process == 0:
             (folder / "trajectory.json").write_text(trajectory.to_json(), encoding="utf-8")
         dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    except (InputError, NonFiniteError) as error:
+        (folder / _MISTAKE).write_text(str(error), encoding="utf-8")
+        raise
+    # Leave at once: the threads of Gloo's connections, torn down while the other processes leave too, sometimes abort.
+    os._exit(0)

@@ -12,11 +12,16 @@ import warnings
 import zlib
 from pathlib import Path
 
+from ...compressors.errors import InputError
 from .trajectory import Trajectory, check_sum
 
 
-class CorruptEntryWarning(UserWarning):
-    """A stored trajectory was damaged; it is trained anew."""
+class StoreWarning(UserWarning):
+    """A stored trajectory was damaged and is trained anew, or one could not be stored."""
+
+
+class StoreError(InputError):
+    """A store that cannot be read or written."""
 
 
 class Store:
@@ -25,11 +30,26 @@ class Store:
     Parameters
     ----------
     folder : Path
-        Made when the first trajectory is put in.
+        Made if it is not there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def prepare(self) -> None:
+        """Make sure before a training that its result can be stored.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be made or written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise StoreError(f"store {self.folder}: cannot be written to: {error.strerror or error}") from error
 
     def path(self, fingerprint: str) -> Path:
         """Return where a trajectory is or would be."""
@@ -45,13 +65,22 @@ class Store:
             reason = "its check sum does not match"
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+        except (gzip.BadGzipFile, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
             reason = str(error) or type(error).__name__
-        warnings.warn(CorruptEntryWarning(f"{path} is damaged ({reason}); training it anew"), stacklevel=2)
+        except OSError as error:
+            raise StoreError(f"store: {path} cannot be read: {error.strerror or error}") from error
+        warnings.warn(StoreWarning(f"{path} is damaged ({reason}); training it anew"), stacklevel=2)
         return None
 
     def put(self, fingerprint: str, trajectory: Trajectory) -> None:
-        """Store a trajectory; the last of several concurrent writers wins, with equal content."""
+        """Store a trajectory, or warn that it cannot be; of concurrent writers the last wins, with equal content."""
+        try:
+            self._write(fingerprint, trajectory)
+        except OSError as error:
+            reason = error.strerror or error
+            warnings.warn(StoreWarning(f"store {self.folder}: a trajectory is not stored: {reason}"), stacklevel=2)
+
+    def _write(self, fingerprint: str, trajectory: Trajectory) -> None:
         text = trajectory.to_json()
         data = json.dumps({"sha256": check_sum(text), "trajectory": text}).encode()
         path = self.path(fingerprint)

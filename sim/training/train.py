@@ -20,10 +20,10 @@ from ...compressors.keys import Purpose, stream
 from ...compressors.partition import Message, Partition, Unit, partition
 from ...compressors.processes import ProcessGroupDriver
 from ...compressors.wirelog import MessageLog, StepLog
-from ..tasks.base import Splits, Task
+from ..tasks.base import Splits, Task, TaskError
 from .batches import Batches
 from .gradients import Gradients, StackedGradients, seeded
-from .optimizers import make_optimizer, make_schedule
+from .optimizers import make_optimizer, make_schedule, rehearse
 from .plan import Training
 from .trajectory import Evaluations, Trajectory
 
@@ -75,18 +75,44 @@ def check(task: Task, scheme: Scheme, plan: Training) -> None:
     SchemeError, OptimizerError, TooFewExamplesError, DeviceError
         One line that names the key, the value and what is allowed.
     """
-    find_device(plan.device)
+    _check_devices(plan)
     if plan.workers % plan.processes:
         raise SchemeError(f"training.processes = {plan.processes} must divide training.workers = {plan.workers}")
     if plan.unit not in scheme.granularity:
         allowed = ", ".join(sorted(scheme.granularity))
         raise SchemeError(f"training.unit = {plan.unit!r}: {scheme} works on {allowed} only")
-    model = new_model(task, plan)
+    model = _tried_model(task, plan)
     for message in cut(model, plan).messages:
         for unit in message:
             scheme.init(unit.shape, 1, torch.zeros(()))
-    make_schedule(plan, make_optimizer(plan, model.parameters()))
-    Batches(len(task.splits().train), plan.workers, plan.batch_size, plan.seed)
+    rehearse(plan)
+
+
+def _check_devices(plan: Training) -> None:
+    """Refuse what NCCL does: several processes on one GPU."""
+    device = find_device(plan.device)
+    if device.type == "cuda" and plan.processes > (1 if ":" in plan.device else torch.cuda.device_count()):
+        raise DeviceError(
+            f"training.processes = {plan.processes}: each process needs a GPU of its own, and training.device = "
+            f"{plan.device!r} gives {torch.cuda.device_count()}; use fewer processes, or device = 'cpu'"
+        )
+
+
+def _tried_model(task: Task, plan: Training) -> nn.Module:
+    """Return a task's model after one loss on one worker's batch; a task's own fault is told as such."""
+    try:
+        split = task.splits().train.to(dtype=getattr(torch, plan.dtype))
+        Batches(len(split), plan.workers, plan.batch_size, plan.seed)
+        model = new_model(task, plan)
+        loss = task.loss(model, split.take(slice(0, plan.batch_size)))
+        if loss.ndim:
+            raise ValueError(f"its loss has the shape {tuple(loss.shape)} instead of being one number")
+    except InputError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise TaskError("name", None, f"{type(task).__name__} fails: {type(error).__name__}: {said}") from error
+    return model
 
 
 def train(
@@ -111,15 +137,16 @@ def train(
     trainer = _Trainer(task, scheme, plan, driver or StackedDriver(plan.workers))
     status = "completed"
     for step in range(plan.steps):
-        trainer.evaluate_at_cadence(step)
-        reason = trainer.step(step)
+        reason = trainer.evaluate(step) if step % plan.evaluate_every == 0 else None
+        reason = reason or trainer.step(step)
         if reason is not None:
             status = f"diverged at step {step}: {reason}"
             break
         if progress is not None:
             progress(step + 1)
     else:
-        trainer.evaluate(plan.steps)
+        if reason := trainer.evaluate(plan.steps):
+            status = f"diverged at step {plan.steps}: {reason}"
     return trainer.trajectory(status)
 
 
@@ -129,7 +156,7 @@ class _Trainer:
     def __init__(self, task: Task, scheme: Scheme, plan: Training, driver: Driver) -> None:
         self._task, self._scheme, self._plan, self._driver = task, scheme, plan, driver
         process = driver.ranks[0] // len(driver.ranks)
-        device = find_device(plan.device, process)
+        device = self._device = find_device(plan.device, process)
         dtype = getattr(torch, plan.dtype)
         self._splits = Splits(*(split.to(device, dtype) for split in task.splits()))
         self._model = new_model(task, plan).to(device)
@@ -165,6 +192,8 @@ class _Trainer:
         try:
             self._logs.append(tuple(self._exchange(message, i, gradients, step, rate) for i, message in messages))
         except NonFiniteError as error:
+            if isinstance(self._driver, ProcessGroupDriver):
+                raise  # the other processes wait in an exchange; this one's end must end them
             return str(error).partition(": ")[2]
         self._optimizer.step()
         self._schedule.step()
@@ -214,17 +243,22 @@ class _Trainer:
 
     # ------------------------------------------------------------------------------------------------- what is kept
 
-    def evaluate_at_cadence(self, step: int) -> None:
-        """Evaluate before step 0 and every so many steps."""
-        if step % self._plan.evaluate_every == 0:
-            self.evaluate(step)
+    def evaluate(self, completed: int) -> str | None:
+        """Measure the model on the validation and test splits; return None, or what is not finite.
 
-    def evaluate(self, completed: int) -> None:
-        """Measure the model on the validation and test splits, on the process that holds worker 0."""
+        The process that holds worker 0 does it, and all others learn whether the training goes on.
+        """
+        measured: tuple[float, ...] = ()
         if self._driver.ranks[0] == 0:
             validation = self._task.evaluate(self._model, self._splits.validation)
             test = self._task.evaluate(self._model, self._splits.test)
-            self._evaluations.append((completed, *validation, *test))
+            measured = (*validation, *test)
+        finite = torch.full((len(self._driver.ranks),), all(map(math.isfinite, measured)), device=self._device)
+        if not bool(self._everyones(finite).all()):
+            return "a loss or metric of the evaluation is not finite"
+        if measured:
+            self._evaluations.append((completed, *measured))
+        return None
 
     def trajectory(self, status: str) -> Trajectory:
         """Return what was learnt so far."""

@@ -2,9 +2,9 @@
 
 import gzip
 import json
-import multiprocessing
 import pickletools
-from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.tasks import make_task
 from gradwire.sim.training.plan import Training, fingerprint
-from gradwire.sim.training.store import CorruptEntryWarning, Store, default_folder
+from gradwire.sim.training.store import Store, StoreWarning, default_folder
 from gradwire.sim.training.train import train
 
 TASK = make_task("quadratic", {"dimension": 5, "examples": 32})
@@ -64,28 +64,30 @@ def test_damage_is_noticed_said_and_trained_anew(tmp_path, trajectory, damage):
         envelope = json.loads(gzip.decompress(data))
         envelope["trajectory"] = envelope["trajectory"].replace("completed", "diverged!")
         path.write_bytes(gzip.compress(json.dumps(envelope).encode()))
-    with pytest.warns(CorruptEntryWarning, match="is damaged"):
+    with pytest.warns(StoreWarning, match="is damaged"):
         assert store.get("ef" * 32) is None
     store.put("ef" * 32, trajectory)
     assert store.get("ef" * 32) is not None
 
 
-def _write(arguments: tuple[Path, str, int]) -> None:
-    from gradwire.sim.training.trajectory import Trajectory
-
-    folder, text, times = arguments
-    trajectory = Trajectory.from_json(text)
-    for _ in range(times):
-        Store(folder).put("0a" * 32, trajectory)
-        found = Store(folder).get("0a" * 32)
-        assert found is not None
-        assert found.to_json() == text
+WRITER = """
+import sys
+from pathlib import Path
+from gradwire.sim.training.store import Store
+from gradwire.sim.training.trajectory import Trajectory
+text = Path(sys.argv[2]).read_text()
+for _ in range(30):
+    Store(Path(sys.argv[1])).put("0a" * 32, Trajectory.from_json(text))
+    assert Store(Path(sys.argv[1])).get("0a" * 32).to_json() == text
+"""
 
 
 @pytest.mark.slow
 def test_concurrent_writers_and_readers_see_whole_entries(tmp_path, trajectory):
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        pool.map(_write, [(tmp_path, trajectory.to_json(), 30)] * 3)
+    (tmp_path / "trajectory.json").write_text(trajectory.to_json())
+    command = [sys.executable, "-W", "error", "-c", WRITER, str(tmp_path / "store"), str(tmp_path / "trajectory.json")]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
     assert len(list(tmp_path.rglob("*.part"))) == 0
 
 

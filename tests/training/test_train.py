@@ -227,6 +227,18 @@ def test_shards_are_those_of_a_strided_sampler():
         ({"optimizer": "LBFGS"}, OptimizerError, "cannot be used: it evaluates the loss several times"),
         ({"optimizer_options": {"momentun": 0.9}}, OptimizerError, "no option 'momentun'; did you mean momentum"),
         ({"optimizer_options": {"momentum": -1}}, OptimizerError, "SGD refuses them"),
+        ({"optimizer_options": {"betas": [0.9]}, "optimizer": "Adam"}, OptimizerError, "Adam refuses them"),
+        ({"schedule": [{"name": "StepLR", "options": {"step_size": 0}}]}, OptimizerError, "SGD, StepLR fail"),
+        (
+            {"schedule": [{"name": "OneCycleLR", "options": {"max_lr": 1.0, "total_steps": 5}}]},
+            OptimizerError,
+            "OneCycleLR fail at step 5 of 12",
+        ),
+        (
+            {"schedule": [{"name": "ExponentialLR", "options": {"gamma": -1.0}}]},
+            OptimizerError,
+            "learning rate of step 1 is -0.2",
+        ),
         ({"schedule": [{"name": "CosineLR"}]}, OptimizerError, r"schedule\[0\].name = 'CosineLR'"),
         ({"schedule": [{"name": "LambdaLR"}]}, OptimizerError, "it takes a function"),
         ({"schedule": [{"name": "CosineAnnealingLR"}]}, OptimizerError, "refuses them.*T_max"),

@@ -72,7 +72,10 @@ class PowerSGD(Protocol):
         return values * itemsize
 
     def passes(self, shape: Shape) -> Passes:
-        """Return one read of the matrix for each factor, and the outer product added at the end."""
+        """Return one read of the matrix for each factor, and the outer product added at the end.
+
+        The orthonormalisation of P is not in it: it touches little memory and takes time all the same.
+        """
         return Passes(encode=1, between=1, decode=2) if self._factorises(shape) else Passes(0, 0, 0)
 
     def rounds(self, x: Tensor, state: State, turn: Turn) -> Rounds:

@@ -79,7 +79,7 @@ class ClusterSection(_Section):
         """Return the cluster that is meant."""
         own = {key: getattr(self, key) for key in _NUMBERS if getattr(self, key) is not None}
         if self.preset is None:
-            return Cluster(**own)
+            return Cluster.model_validate(self.model_dump(mode="json", include=set(_NUMBERS)))
         preset = load_cluster(self.preset)
         replaced = {key: value for key, value in own.items() if value != getattr(preset, key)}
         sources = preset.source.model_copy(update=dict.fromkeys(replaced, "given"))

@@ -72,6 +72,15 @@ def test_the_event_engine_gives_the_same_run(tmp_path):
         np.testing.assert_allclose(events[name].values, closed[name].values, rtol=1e-9, atol=1e-15)
 
 
+def test_a_cluster_of_ones_own_is_that_of_the_preset_with_its_numbers(tmp_path):
+    base = {"schemes": ["dense"], "training": {"steps": 2, "evaluate_every": 2}}
+    preset = validate_experiment({**base, "cluster": {"preset": "ethernet-10g"}})
+    numbers = preset.cluster.complete().model_dump(mode="json", exclude={"preset"})
+    own = validate_experiment({**base, "cluster": numbers})
+    one, other = (run(experiment, Store(tmp_path)).dataset()["end_s"].values for experiment in (preset, own))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_layer_times_of_ones_own(tmp_path):
     layers = [{"name": str(name), "forward": "1 ms", "backward": "2 ms"} for name in ("fc1", "fc2", "fc3")]
     names = _layer_names()

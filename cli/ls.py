@@ -9,6 +9,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..compressors.registry import MEMORIES, SCHEMES
 from ..sim.cluster import CLUSTERS, load_cluster
@@ -36,7 +37,7 @@ def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     title, rows = _LISTS[kind]()
     table = Table(*title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPE_WIDTH)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..analysis.comparison import Comparison, compare
@@ -55,7 +56,7 @@ def run(
 
 def keys_help() -> str:
     """Return the help's last part: the keys of an experiment file, a paragraph a section."""
-    return "Keys of an experiment file, and of --set:\n\n" + describe_keys()
+    return "Keys of an experiment file, and of --set:\n\n" + escape(describe_keys())
 
 
 def _end(comparison: Comparison) -> None:

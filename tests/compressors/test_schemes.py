@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from torch import Tensor
 
-from gradwire.compressors.base import SchemeError, State, Turn, kept
+from gradwire.compressors.base import Codec, SchemeError, State, Turn, kept
+from gradwire.compressors.decoded import Decoded
+from gradwire.compressors.decoded import Dense as DenseRows
+from gradwire.compressors.feedback import ErrorFeedback
+from gradwire.compressors.payload import Payload
 from gradwire.compressors.quantizers.dense import Dense
 from gradwire.compressors.quantizers.qsgd import QSGD
+from gradwire.compressors.remember import remember
 from gradwire.compressors.sparsifiers.randomblock import RandomBlock
 from gradwire.compressors.sparsifiers.randomk import RandomK
 from gradwire.compressors.sparsifiers.topk import TopK
@@ -432,3 +437,20 @@ def test_scaled_random_k_above_one_half_is_the_limit_of_what_error_feedback_take
     parse_scheme("ef(randomk(density=0.5, scaled=True))").init((10,), 1, like)
     with pytest.raises(SchemeError, match=r"ef\(randomk\(density=0.4, scaled=True\)\): .* can be 1.5 times"):
         parse_scheme("ef(randomk(density=0.4, scaled=True))").init((10,), 1, like)
+
+
+class SendsItsInput(Dense):
+    """Its payload lies in the memory of what it was given, which ``sent`` does not."""
+
+    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+        payload, sent, state = super().encode(x, state, turn)
+        return payload, DenseRows(sent.dense(x[0].reshape(-1)) / 2), state
+
+
+def test_the_payload_outlives_the_change_of_the_memory(values):
+    x = values(2, 6)
+    scheme = remember(ErrorFeedback(), SendsItsInput())
+    assert isinstance(scheme, Codec)
+    payload, _, state = scheme.encode(x, scheme.init((6,), 2, x[0]), turn(workers=2))
+    assert torch.equal(state.elements["residual"], x - x / 2)
+    assert torch.equal(payload.fixed(0), x)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from .decoded import Decoded
 from .errors import InputError
@@ -226,6 +227,23 @@ class Scheme(ABC):
         """The units that it can take: layers, buckets, the whole model."""
         return frozenset({"layer", "bucket", "model"})
 
+    @property
+    def selects(self) -> bool:
+        """Whether each entry is sent bit for bit or not at all, so that error feedback loses nothing to rounding."""
+        return False
+
+    @property
+    def varying(self) -> bool:
+        """Whether the length of a payload depends on the values, so that :meth:`wire_bytes` is an estimate."""
+        return False
+
+    def for_unit(self, name: str, shape: Shape) -> "Scheme":
+        """Return the scheme that a unit gets; it differs from this one under a policy by layer."""
+        return self
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027
+        """Raise :class:`SchemeError` if what is exchanged must not go into this optimizer."""
+
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
         """Return the state before the first step; it is empty unless a scheme overrides this.
 
@@ -358,6 +376,9 @@ class Memory(ABC):
     def receive(self, mean: Tensor, state: State, turn: Turn) -> tuple[Tensor, State]:
         """Turn the exchanged mean into what the optimizer gets."""
         return mean, state
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027
+        """Raise :class:`SchemeError` if what is exchanged must not go into this optimizer."""
 
     @abstractmethod
     def passes(self, shape: Shape) -> Passes:

@@ -5,10 +5,13 @@ residual and clear its support, so nobody has to build R dense rows to sum them.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .payload import Ragged
 
 
 class Decoded(ABC):
@@ -107,6 +110,39 @@ class Sparse(Decoded):
     def dense(self, like: Tensor) -> Tensor:
         rows = like.new_zeros(self.values.shape[0], self.size)
         return rows.scatter_(1, self.indices, self.values.to(rows.dtype))
+
+
+@dataclass(frozen=True)
+class RaggedSparse(Decoded):
+    """Some entries of each row, not equally many: ``values`` at ``indices`` (int64, distinct within a row), of n."""
+
+    values: Ragged
+    indices: Ragged
+    size: int
+
+    def _rows(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield each row's number, indices and values."""
+        for r in range(len(self.values.lengths)):
+            yield r, self.indices.row(r), self.values.row(r)
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        return out.index_add_(0, self.indices.flat, self.values.flat.to(out.dtype))
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        for r, indices, values in self._rows():
+            p[r].index_add_(0, indices, values.to(p.dtype), alpha=-1)
+        return p
+
+    def clear_(self, x: Tensor) -> Tensor:
+        for r, indices, _ in self._rows():
+            x[r].index_fill_(0, indices, 0.0)
+        return x
+
+    def dense(self, like: Tensor) -> Tensor:
+        rows = like.new_zeros(len(self.values.lengths), self.size)
+        for r, indices, values in self._rows():
+            rows[r].index_copy_(0, indices, values.to(rows.dtype))
+        return rows
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ class Purpose(IntEnum):
     SHUFFLING = 4
     DROPOUT = 5
     MODEL = 6
+    SAMPLING = 7
+    ATOMS = 8
+    SERVER = 9
 
 
 @lru_cache(maxsize=4096)

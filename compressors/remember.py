@@ -5,6 +5,7 @@ from math import prod
 from typing import Literal
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from .base import (
     Codec,
@@ -43,6 +44,17 @@ class _Remembering(Scheme):
     @property
     def granularity(self) -> frozenset[str]:
         return self.inner.granularity
+
+    @property
+    def varying(self) -> bool:
+        return self.inner.varying
+
+    def for_unit(self, name: str, shape: Shape) -> Scheme:
+        return remember(self.memory, self.inner.for_unit(name, shape))
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        self.memory.check_optimizer(optimizer)
+        self.inner.check_optimizer(optimizer)
 
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
         self.memory.check(self.inner, shape)

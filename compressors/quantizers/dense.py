@@ -46,6 +46,10 @@ class Dense(Codec):
         return self.dtype == "native"
 
     @property
+    def selects(self) -> bool:
+        return self.dtype == "native"
+
+    @property
     def combine(self) -> Literal["sum", "gather"]:
         return "sum"
 

@@ -33,6 +33,10 @@ class AlignedSparsifier(Codec):
         return self.scaled or self.density == 1
 
     @property
+    def selects(self) -> bool:
+        return not self.scaled or self.density == 1
+
+    @property
     def combine(self) -> Literal["sum", "gather"]:
         return "sum"
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..base import Codec, Passes, Shape, State, Turn, check_range, kept
 from ..decoded import Decoded, Sparse
-from ..payload import HEADER_BYTES, Payload
-from ..wire import index_bits, pack, packed_bytes, unpack
+from ..payload import Payload
 from .selection import top_k
+from .sparse import read_sparse, sparse_bytes, sparse_payload
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class TopK(Codec):
         return False
 
     @property
+    def selects(self) -> bool:
+        return True
+
+    @property
     def combine(self) -> Literal["sum", "gather"]:
         return "gather"
 
@@ -67,8 +71,7 @@ class TopK(Codec):
         return 1 - kept(self.density, prod(shape)) / prod(shape)
 
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        k = kept(self.density, prod(shape))
-        return HEADER_BYTES + k * itemsize + packed_bytes(k, index_bits(prod(shape)))
+        return sparse_bytes(kept(self.density, prod(shape)), prod(shape), itemsize, "log2")
 
     def passes(self, shape: Shape) -> Passes:
         """Return 4 passes to select (magnitude, threshold, count, compact) and what the kept entries cost."""
@@ -79,10 +82,8 @@ class TopK(Codec):
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         indices = top_k(flat, kept(self.density, size))
-        values = flat.gather(1, indices)
-        return Payload((values, pack(indices, index_bits(size)))), Sparse(values, indices, size), state
+        sent = Sparse(flat.gather(1, indices), indices, size)
+        return sparse_payload(sent, "log2"), sent, state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        values, packed = payload.fixed(0), payload.fixed(1)
-        indices = unpack(packed, index_bits(prod(shape)), values.shape[1])
-        return Sparse(values, indices, prod(shape))
+        return read_sparse(payload, prod(shape), "log2")

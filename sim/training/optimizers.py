@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+from ...compressors.base import Scheme
 from ...compressors.errors import InputError
 from .plan import Schedule, Training
 
@@ -109,16 +110,19 @@ def _build(kind: Any, key: str, options: dict[str, Any], first: Any) -> Any:
         raise OptimizerError(f"{key} = {options}: {kind.__name__} refuses them: {_said(error)}") from error
 
 
-def rehearse(plan: Training) -> None:
+def rehearse(plan: Training, scheme: Scheme) -> None:
     """Take all of a plan's steps with one parameter of one value, to find out now what would stop them later.
 
     Raises
     ------
     OptimizerError
         If optimizer or schedule cannot be built, fail at a step, or give a learning rate that is no rate.
+    SchemeError
+        If what the scheme exchanges must not go into this optimizer.
     """
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = make_optimizer(plan, [parameter])
+    scheme.check_optimizer(optimizer)
     schedule = make_schedule(plan, optimizer)
     for step in range(min(plan.steps, _REHEARSED)):
         rate = float(optimizer.param_groups[0]["lr"])

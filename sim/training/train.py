@@ -84,8 +84,8 @@ def check(task: Task, scheme: Scheme, plan: Training) -> None:
     model = _tried_model(task, plan)
     for message in cut(model, plan).messages:
         for unit in message:
-            scheme.init(unit.shape, 1, torch.zeros(()))
-    rehearse(plan)
+            scheme.for_unit(unit.name, unit.shape).init(unit.shape, 1, torch.zeros(()))
+    rehearse(plan, scheme)
 
 
 def _check_devices(plan: Training) -> None:
@@ -168,10 +168,10 @@ class _Trainer:
         self._schedule = make_schedule(plan, self._optimizer)
         self._partition = cut(self._model, plan)
         like = next(iter(self._parameters.values())).detach()
+        units = [unit for message in self._partition.messages for unit in message]
+        self._schemes = {unit.name: scheme.for_unit(unit.name, unit.shape) for unit in units}
         self._states: dict[str, State] = {
-            unit.name: scheme.init(unit.shape, len(driver.ranks), like)
-            for message in self._partition.messages
-            for unit in message
+            unit.name: self._schemes[unit.name].init(unit.shape, len(driver.ranks), like) for unit in units
         }
         self._losses: list[float] = []
         self._rates: list[float] = []
@@ -206,7 +206,7 @@ class _Trainer:
         items = [
             Item(
                 _values(unit, gradients),
-                self._scheme,
+                self._schemes[unit.name],
                 self._states[unit.name],
                 Turn(seed, step, unit.name, ranks, size, rate),
             )

@@ -10,10 +10,6 @@ from gradwire.compressors.base import (
     State,
 )
 from gradwire.compressors.lowrank.powersgd import PowerSGD
-from gradwire.compressors.quantizers.dense import Dense
-from gradwire.compressors.sparsifiers.randomblock import RandomBlock
-from gradwire.compressors.sparsifiers.randomk import RandomK
-from gradwire.compressors.sparsifiers.topk import TopK
 from gradwire.compressors.wirelog import MessageLog
 
 WORKERS = 4
@@ -33,10 +29,7 @@ def plain(scheme: Scheme) -> Scheme:
 
 def selects(scheme: Scheme) -> bool:
     """Return whether each entry is sent as it is or not at all."""
-    stage = plain(scheme)
-    if isinstance(stage, RandomK | RandomBlock):
-        return not stage.scaled or stage.density == 1
-    return isinstance(stage, TopK) or (isinstance(stage, Dense) and stage.dtype == "native")
+    return plain(scheme).selects
 
 
 def rows_of(outcome: Outcome) -> Tensor:

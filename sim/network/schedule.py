@@ -87,7 +87,7 @@ class Schedule:
         if len(self) and self.bytes.min() < 0:
             worst = int(self.bytes.argmin())
             raise InputError(f"transfer {worst} has {self.bytes[worst]} bytes; a transfer has 0 bytes or more")
-        if len(self.after) and not (0 <= self.after.min() and self.after.max() < len(self)):
+        if len(self.after) and not (self.after.min() >= 0 and self.after.max() < len(self)):
             raise InputError(f"a transfer waits for one that is not among the schedule's {len(self)}")
         if stuck := self._stuck():
             names = ", ".join(map(str, stuck[:8])) + (", ..." if len(stuck) > 8 else "")
@@ -97,11 +97,11 @@ class Schedule:
         """Return the transfers that can never start."""
         waits_for = np.diff(self.first)
         followers: list[list[int]] = [[] for _ in range(len(self))]
-        for t, needed in zip(np.repeat(np.arange(len(self)), waits_for), self.after, strict=True):
-            followers[needed].append(int(t))
+        for waiting, needed in zip(np.repeat(np.arange(len(self)), waits_for), self.after, strict=True):
+            followers[needed].append(int(waiting))
         missing = waits_for.tolist()
         ready = [t for t, count in enumerate(missing) if not count]
-        for t in ready:  # grows while it is read
+        for t in ready:  # the list grows while it is read
             for follower in followers[t]:
                 missing[follower] -= 1
                 if not missing[follower]:

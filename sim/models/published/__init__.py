@@ -1,0 +1,1 @@
+"""Published figures that the models are timed by."""

@@ -1,0 +1,179 @@
+"""All-reduces in closed form, over arrays of sizes and numbers of workers at once.
+
+Every number here is that of the schedules in :mod:`gradwire.sim.network.collectives`, on equal links: the largest piece
+of each round goes along one chain, and no chain is longer. S is the size in bytes, N the number of workers, P the
+largest power of two up to N. What arrives at one receiver from several senders at once is added side by side.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...compressors.errors import InputError
+from .collectives import PIECES, tree
+from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
+
+
+def all_reduce_seconds(
+    algorithm: str,
+    size_bytes: ArrayLike,
+    workers: ArrayLike,
+    bandwidth_bps: ArrayLike,
+    latency_s: ArrayLike,
+    launch_s: ArrayLike,
+    reduce_bytes_per_s: ArrayLike = np.inf,
+) -> FloatArray:
+    """Return how long all-reduces take in seconds; all arguments but the first broadcast.
+
+    Raises
+    ------
+    InputError, ClosedFormError
+        As :func:`all_reduce_path`.
+    """
+    path = all_reduce_path(algorithm, size_bytes, workers)
+    return path.seconds(bandwidth_bps, latency_s, launch_s, reduce_bytes_per_s)
+
+
+def all_reduce_path(
+    algorithm: str, size_bytes: ArrayLike, workers: ArrayLike, hosts: ArrayLike = 1, pieces: int = PIECES
+) -> CriticalPath:
+    """Return the critical path of all-reduces.
+
+    Parameters
+    ----------
+    algorithm : str
+        One of :data:`gradwire.sim.network.collectives.ALGORITHMS` for an all-reduce.
+    size_bytes, workers : array of int
+    hosts : array of int
+        Hierarchical: into how many equal hosts the workers fall, all links being equal.
+    pieces : int
+        Double tree: the most pieces that each tree's half is cut into.
+
+    Raises
+    ------
+    InputError
+        If the algorithm is unknown, or hosts do not divide workers.
+    ClosedFormError
+        If payloads are so small that the double tree's longest chain depends on the cluster.
+    """
+    size, count = np.broadcast_arrays(np.asarray(size_bytes, np.int64), np.asarray(workers, np.int64))
+    match algorithm:
+        case "ring":
+            chunk = _ceil(size, count)
+            hops, carried, reduced = 2 * (count - 1), 2 * (count - 1) * chunk, (count - 1) * chunk
+        case "recursive-doubling":
+            rounds, folds = _rounds(count)
+            hops, reduced = rounds + 2 * folds, (rounds + folds) * size
+            carried = hops * size
+        case "halving-doubling":
+            rounds, folds = _rounds(count)
+            reduced = halved(size, rounds) + folds * size
+            hops, carried = 2 * (rounds + folds), 2 * reduced
+        case "direct":
+            reduced = _ceil(size, count)
+            hops, carried = np.asarray(2), 2 * (count - 1) * reduced
+        case "double-tree":
+            return _double_tree(size, count, pieces)
+        case "hierarchical":
+            inside, across = hierarchical_paths(size, count, hosts)
+            return inside.then(across)
+        case _:
+            raise InputError(f"algorithm {algorithm!r} of all-reduce is unknown")
+    return CriticalPath.moving(hops, carried, reduced, (size > 0) & (count > 1))
+
+
+def hierarchical_paths(
+    size_bytes: ArrayLike, workers: ArrayLike, hosts: ArrayLike, shared: bool = False
+) -> tuple[CriticalPath, CriticalPath]:
+    """Return what a hierarchical all-reduce spends inside hosts, and across them; the first one has the launch.
+
+    The duration is the sum, each part at its own bandwidth and latency.
+
+    Parameters
+    ----------
+    size_bytes, workers, hosts : array of int
+        N workers in H equal hosts.
+    shared : bool
+        Whether a host's workers share its one link to the others; otherwise each has its own.
+
+    Raises
+    ------
+    InputError
+        If hosts do not divide workers.
+    ClosedFormError
+        If a shared link carries parts of different sizes, that is if N does not divide the size.
+    """
+    size, count, groups = np.broadcast_arrays(*(np.asarray(v, np.int64) for v in (size_bytes, workers, hosts)))
+    if (groups < 1).any() or (count % groups).any():
+        raise InputError("a hierarchical all-reduce needs hosts of equally many workers")
+    local = count // groups
+    if shared and ((size % count > 0) & (groups > 1) & (local > 1)).any():
+        raise ClosedFormError("workers of a host share its link with chunks of different sizes")
+    chunk = _ceil(size, local)
+    part = _ceil(chunk, groups)
+    moving = (size > 0) & (count > 1)
+    inside = CriticalPath.moving(2 * (local - 1), 2 * (local - 1) * chunk, (local - 1) * chunk, moving)
+    flows = local if shared else 1
+    across = CriticalPath.moving(2 * (groups - 1), 2 * (groups - 1) * part * flows, (groups - 1) * part, moving)
+    return inside, across._replace(launches=np.zeros_like(across.launches))
+
+
+def halved(size: IntArray, rounds: IntArray) -> IntArray:
+    """Return what the chain of the largest halves carries: the first 2^k of 2^rounds near-even pieces, for all k."""
+    parts = np.left_shift(1, rounds)
+    even, rest = np.divmod(size, parts)
+    total = (parts - 1) * even
+    for k in range(int(rounds.max(initial=0))):
+        total = total + np.where(k < rounds, np.minimum(rest, 1 << k), 0)
+    return np.asarray(total)
+
+
+def _rounds(workers: IntArray) -> tuple[IntArray, IntArray]:
+    """Return log2 P, and 1 where N is no power of two."""
+    rounds = np.frexp(workers)[1].astype(np.int64) - 1
+    return rounds, (np.left_shift(1, rounds) != workers).astype(np.int64)
+
+
+def _ceil(size: IntArray, parts: IntArray) -> IntArray:
+    return np.asarray(-(-size // parts))
+
+
+def _double_tree(size: IntArray, workers: IntArray, limit: int) -> CriticalPath:
+    """Return the path: as many pieces as the longest chain has steps, and a byte more for each of the larger ones."""
+    hops, carried, reduced = (np.zeros(size.shape, np.int64) for _ in range(3))
+    for place in np.ndindex(size.shape):
+        total, count = int(size[place]), int(workers[place])
+        if total == 0 or count == 1:
+            continue
+        number = tree.pieces(total, limit)
+        even, rest = divmod(total, 2 * number)
+        steps, larger_up, larger_down = _longest(count, number, rest)
+        if even < steps:
+            raise ClosedFormError(f"{total} bytes are too few to tell which chain of the double tree is the slowest")
+        hops[place] = 2 * steps
+        reduced[place] = steps * even + larger_up
+        carried[place] = 2 * steps * even + larger_up + larger_down
+    return CriticalPath.moving(hops, carried, reduced, carried > 0)
+
+
+@lru_cache(maxsize=4096)
+def _longest(workers: int, count: int, larger: int) -> tuple[int, int, int]:
+    """Return the steps of a pass's longest chain, and how many of the larger pieces it meets going up, and down.
+
+    A chain of fewer steps is shorter in every cluster if a piece has at least as many bytes as there are steps.
+    """
+    up, down = tree.upwards(workers, count), tree.downwards(workers, count)
+    steps, rising = _chain([(s.child, s.parent, s.piece) for s in up], workers, larger)
+    _, falling = _chain([(s.parent, s.child, s.piece) for s in down], workers, larger)
+    return steps, rising, falling
+
+
+def _chain(rounds: list[tuple[IntArray, IntArray, IntArray]], workers: int, larger: int) -> tuple[int, int]:
+    """Return the steps of the longest chain, and the most larger pieces on a chain of that many steps."""
+    step = 1 << 32
+    sent, received = np.zeros((2, workers), np.int64)
+    for src, dst, piece in rounds:
+        end = np.maximum(np.maximum(received[src], sent[src]), received[dst]) + step + (piece < larger)
+        sent[src] = received[dst] = end
+    return divmod(int(received.max()), step)

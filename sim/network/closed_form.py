@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...compressors.wirelog import Operation
-from .closed_form_all_reduce import all_reduce_path, all_reduce_seconds, halved, hierarchical_paths
+from .closed_form_all_reduce import (
+    all_reduce_path,
+    all_reduce_seconds,
+    double_tree_pass,
+    halved,
+    hierarchical_paths,
+)
 from .collectives import PIECES, check, chunk_matrix, equal
 from .collectives.exchange import permuted
 from .collectives.hierarchical import grouped
@@ -87,6 +93,8 @@ def critical_path(
         case "broadcast" if algorithm == "chain":
             hops, carried = workers + pieces - 2, largest + (workers - 2) * -(-largest // pieces)
             carried = carried * (workers > 1)
+        case "broadcast" if algorithm == "double-tree":
+            return double_tree_pass(largest, np.full_like(largest, workers), pieces, "broadcast")
         case "broadcast":
             hops = (workers - 1).bit_length()
             carried = hops * largest

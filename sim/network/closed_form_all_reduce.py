@@ -6,6 +6,7 @@ largest power of two up to N. What arrives at one receiver from several senders 
 """
 
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -140,37 +141,37 @@ def _ceil(size: IntArray, parts: IntArray) -> IntArray:
 
 
 def _double_tree(size: IntArray, workers: IntArray, limit: int) -> CriticalPath:
-    """Return the path: as many pieces as the longest chain has steps, and a byte more for each of the larger ones."""
-    hops, carried, reduced = (np.zeros(size.shape, np.int64) for _ in range(3))
+    """Return the path of a reduction up both trees and a broadcast down."""
+    up, down = (double_tree_pass(size, workers, limit, which) for which in ("up", "down"))
+    return up._replace(reduced=up.bytes).then(down._replace(launches=np.zeros_like(down.launches)))
+
+
+def double_tree_pass(
+    size: IntArray, workers: IntArray, limit: int, which: Literal["up", "down", "broadcast"]
+) -> CriticalPath:
+    """Return the path of one pass: as many pieces as the longest chain has steps, of which some are a byte larger."""
+    hops, carried = (np.zeros(size.shape, np.int64) for _ in range(2))
     for place in np.ndindex(size.shape):
         total, count = int(size[place]), int(workers[place])
         if total == 0 or count == 1:
             continue
-        number = tree.pieces(total, limit)
-        even, rest = divmod(total, 2 * number)
-        steps, larger_up, larger_down = _longest(count, number, rest)
-        if even < steps:
+        pieces = tree.pieces(total, limit)
+        even, rest = divmod(total, 2 * pieces)
+        steps, larger = _longest(count, pieces, rest, which)
+        if even < steps:  # or else a chain of fewer steps could be longer, in some clusters
             raise ClosedFormError(f"{total} bytes are too few to tell which chain of the double tree is the slowest")
-        hops[place] = 2 * steps
-        reduced[place] = steps * even + larger_up
-        carried[place] = 2 * steps * even + larger_up + larger_down
-    return CriticalPath.moving(hops, carried, reduced, carried > 0)
+        hops[place], carried[place] = steps, steps * even + larger
+    return CriticalPath.moving(hops, carried, 0, carried > 0)
 
 
 @lru_cache(maxsize=4096)
-def _longest(workers: int, count: int, larger: int) -> tuple[int, int, int]:
-    """Return the steps of a pass's longest chain, and how many of the larger pieces it meets going up, and down.
-
-    A chain of fewer steps is shorter in every cluster if a piece has at least as many bytes as there are steps.
-    """
-    up, down = tree.upwards(workers, count), tree.downwards(workers, count)
-    steps, rising = _chain([(s.child, s.parent, s.piece) for s in up], workers, larger)
-    _, falling = _chain([(s.parent, s.child, s.piece) for s in down], workers, larger)
-    return steps, rising, falling
-
-
-def _chain(rounds: list[tuple[IntArray, IntArray, IntArray]], workers: int, larger: int) -> tuple[int, int]:
-    """Return the steps of the longest chain, and the most larger pieces on a chain of that many steps."""
+def _longest(workers: int, pieces: int, larger: int, which: str) -> tuple[int, int]:
+    """Return the steps of a pass's longest chain, and on how many of the larger pieces such a chain can meet."""
+    if which == "up":
+        rounds = [(child, parent, piece) for child, parent, piece in tree.upwards(workers, pieces)]
+    else:
+        downwards = tree.downwards(workers, pieces, sourced=which == "broadcast")
+        rounds = [(parent, child, piece) for child, parent, piece in downwards]
     step = 1 << 32
     sent, received = np.zeros((2, workers), np.int64)
     for src, dst, piece in rounds:

@@ -55,5 +55,6 @@ class Network:
     def _carry(self, transfer: Transfer, after: list[Process]) -> Steps:
         """Wait for other transfers, then for the first byte to arrive, then for all of them."""
         yield from after
-        yield self.env.timeout(self.cluster.latency)
+        if transfer.src != transfer.dst:
+            yield self.env.timeout(self.cluster.latency)
         yield self.env.timeout(8 * transfer.bytes / self.cluster.bandwidth)

@@ -23,7 +23,7 @@ ALGORITHMS: dict[Operation, tuple[str, ...]] = {
     "all-reduce": ("ring", "halving-doubling", "recursive-doubling", "double-tree", "hierarchical", "direct"),
     "reduce-scatter": ("ring", "halving", "direct"),
     "all-gather": ("ring", "bruck", "direct"),
-    "broadcast": ("binomial", "chain"),
+    "broadcast": ("binomial", "chain", "double-tree"),
     "all-to-all": ("pairwise", "direct"),
     "permute": ("direct",),
 }
@@ -84,10 +84,11 @@ def schedule(
         case "all-gather":
             gather = {"direct": direct.all_gather, "bruck": doubling.bruck, "ring": ring.all_gather}[checked]
             moves = gather(sent)
-        case "broadcast" if checked == "chain":
-            moves = broadcast.chain(int(sent.max()), len(sent), peers[0], pieces)
-        case "broadcast":
+        case "broadcast" if checked == "binomial":
             moves = broadcast.binomial(int(sent.max()), len(sent), peers[0])
+        case "broadcast":
+            spread = broadcast.chain if checked == "chain" else tree.broadcast
+            moves = spread(int(sent.max()), len(sent), peers[0], pieces)
         case "all-to-all":
             matrix = chunk_matrix(sent, chunks)
             moves = direct.all_to_all(matrix) if checked == "direct" else exchange.pairwise(matrix)

@@ -21,7 +21,7 @@ def all_gather(sizes: IntArray) -> Moves:
 
 
 def all_reduce(size: int, workers: int) -> Moves:
-    """Scatter directly, then gather directly; a worker enters the second pass when all its transfers are done."""
+    """Scatter directly, then gather directly, between workers that are through with the first pass."""
     if workers == 1:
         return nothing()
     push = reduce_scatter(size, workers)
@@ -30,9 +30,10 @@ def all_reduce(size: int, workers: int) -> Moves:
 
 
 def in_turn(push: Moves, members: IntArray, pull: Moves) -> Moves:
-    """Return two schedules of independent transfers, each member entering the second when it is through with the first.
+    """Return two schedules of independent transfers, a transfer of the second waiting for both its ends.
 
-    A member joins its transfers in one that goes to itself, or else every transfer would have to list them all.
+    A member is through with the first when all its transfers are. It joins them in one to itself, or every transfer
+    would have to list them.
 
     Parameters
     ----------
@@ -44,14 +45,14 @@ def in_turn(push: Moves, members: IntArray, pull: Moves) -> Moves:
     ends = np.concatenate([push.src, push.dst])
     order = np.argsort(ends, kind="stable")
     joined = np.bincount(np.searchsorted(members, ends), minlength=len(members))
-    join_of = count + np.searchsorted(members, pull.src)
-    waits = np.concatenate([np.zeros(count, np.int64), joined, np.ones(len(pull), np.int64)])
+    entered = count + np.searchsorted(members, np.stack([pull.src, pull.dst], axis=1).ravel())
+    waits = np.concatenate([np.zeros(count, np.int64), joined, np.full(len(pull), 2)])
     return Moves(
         np.concatenate([push.src, members, pull.src]),
         np.concatenate([push.dst, members, pull.dst]),
         np.concatenate([push.bytes, none, pull.bytes]),
         bounds(waits),
-        np.concatenate([order % count, join_of]),
+        np.concatenate([order % count, entered]),
         np.arange(len(waits)) < count,
         np.concatenate([push.start, none, pull.start]),
     )

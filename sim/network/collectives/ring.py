@@ -32,16 +32,15 @@ def _ring(sizes: IntArray, rounds: int, reducing: int, shift: int = 0) -> Moves:
     if workers == 1:
         return nothing()
     own = np.arange(workers)
-    k = np.arange(rounds)[:, None]
-    part = (own - k - shift) % workers
-    last = (k - 1) * workers
+    part = (own - np.arange(rounds)[:, None] - shift) % workers
+    last = np.arange(rounds - 1)[:, None] * workers
     after = np.stack([last + (own - 1) % workers, last + own], axis=-1)
-    after[0] = -1
-    return Moves.padded(
+    return Moves(
         np.tile(own, rounds),
         np.tile((own + 1) % workers, rounds),
-        bounds(sizes)[part].ravel(),
         sizes[part].ravel(),
-        after.reshape(-1, 2),
+        2 * np.maximum(np.arange(rounds * workers + 1) - workers, 0),
+        after.ravel(),
         np.repeat(np.arange(rounds) < reducing, workers),
+        bounds(sizes)[part].ravel(),
     )

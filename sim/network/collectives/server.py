@@ -11,7 +11,7 @@ import numpy as np
 from ....compressors.errors import InputError
 from ..schedule import IntArray
 from .direct import at_once, in_turn
-from .moves import Moves
+from .moves import Moves, nothing
 
 
 def parameter_server(push_bytes: Sequence[int], pull_bytes: Sequence[int], servers: Sequence[int] = ()) -> Moves:
@@ -52,7 +52,8 @@ def parameter_server(push_bytes: Sequence[int], pull_bytes: Sequence[int], serve
     pull_size, pull_start = _shards(pull_bytes, len(nodes))
     push = at_once(worker[apart], server[apart], push_start[apart], push_size[apart], reduces=True)
     pull = at_once(server[apart], worker[apart], pull_start[apart], pull_size[apart], reduces=False)
-    return in_turn(push, np.union1d(np.arange(workers), nodes), pull)
+    moves = in_turn(push, np.union1d(np.arange(workers), nodes), pull)
+    return moves if moves.bytes.any() else nothing()
 
 
 def _shards(sizes: Sequence[int], count: int) -> tuple[IntArray, IntArray]:

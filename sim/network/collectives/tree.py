@@ -50,9 +50,25 @@ def all_reduce(size: int, workers: int, limit: int) -> Moves:
     return rounds.moves()
 
 
-def upwards(workers: int, count: int) -> list[Step]:
-    """Return the reduction's steps; pieces 0, 2, 4, ... of the 2 x count belong to the first tree."""
-    child, parent, first = _edges(workers)
+def broadcast(size: int, workers: int, root: int, limit: int) -> Moves:
+    """Send pieces by turns to the roots of two trees over all other workers, and down them."""
+    if workers == 1:
+        return nothing()
+    count = pieces(size, limit)
+    sizes = near_even(size, 2 * count)
+    starts = bounds(sizes)
+    rounds = Rounds(workers)
+    for child, parent, piece in downwards(workers, count, sourced=True):
+        rounds.add((root + 1 + parent) % workers, (root + 1 + child) % workers, starts[piece], sizes[piece])
+    return rounds.moves()
+
+
+def upwards(workers: int, count: int, sourced: bool = False) -> list[Step]:
+    """Return the reduction's steps; pieces 0, 2, 4, ... of the 2 x count belong to the first tree.
+
+    Sourced: the trees span all workers but the last one, to which both their roots hand on what they have.
+    """
+    child, parent, first = _edges(workers, sourced)
     edge, number = (grid.ravel() for grid in np.meshgrid(np.arange(len(child)), np.arange(count), indexing="ij"))
     when = first[edge] + 2 * number
     order = np.argsort(when, kind="stable")
@@ -61,30 +77,29 @@ def upwards(workers: int, count: int) -> list[Step]:
     return [Step(child[edge[now]], parent[edge[now]], piece[now]) for now in groups]
 
 
-def downwards(workers: int, count: int) -> list[Step]:
+def downwards(workers: int, count: int, sourced: bool = False) -> list[Step]:
     """Return the broadcast's steps: the reduction's backwards in time, so that pieces go out in their order again."""
     last = 2 * (count - 1)
-    return [
-        Step(child, parent, last - piece + 2 * (piece % 2))
-        for child, parent, piece in reversed(upwards(workers, count))
-    ]
+    steps = reversed(upwards(workers, count, sourced))
+    return [Step(child, parent, last - piece + 2 * (piece % 2)) for child, parent, piece in steps]
 
 
-def _roots(workers: int) -> IntArray:
-    """Return the two trees' roots: who is a parent and nobody's child."""
-    child, parent, _ = _edges(workers)
-    trees = (slice(0, workers - 1), slice(workers - 1, None))
-    return np.concatenate([np.setdiff1d(parent[tree], child[tree]) for tree in trees])
+def _roots(workers: int) -> list[int]:
+    """Return the roots of the two trees."""
+    return [0, (1 if workers % 2 else workers - 1) % workers]
 
 
 @lru_cache(maxsize=64)
-def _edges(workers: int) -> tuple[IntArray, IntArray, IntArray]:
+def _edges(workers: int, sourced: bool) -> tuple[IntArray, IntArray, IntArray]:
     """Return children, parents, and the steps of their first pieces; the first tree's N - 1 edges come first."""
-    first = _in_order(workers)
-    if workers % 2:
-        second = [((child + 1) % workers, (parent + 1) % workers) for child, parent in first]
+    members = workers - sourced
+    first = _in_order(members)
+    if members % 2:
+        second = [((child + 1) % members, (parent + 1) % members) for child, parent in first]
     else:
-        second = [(workers - 1 - child, workers - 1 - parent) for child, parent in first]
+        second = [(members - 1 - child, members - 1 - parent) for child, parent in first]
+    if sourced:
+        first, second = ([*tree, (root, members)] for tree, root in zip((first, second), _roots(members), strict=True))
     edges = first + second
     colour = _colours(edges)
     step = [0] * len(edges)
@@ -94,8 +109,8 @@ def _edges(workers: int) -> tuple[IntArray, IntArray, IntArray]:
             child, parent = edges[e]
             step[e] = ready[child] + (ready[child] + colour[e]) % 2
             ready[parent] = max(ready[parent], step[e] + 1)
-    child, parent = np.array(edges, np.int64).T
-    return child, parent, np.array(step, np.int64)
+    children, parents = np.array(edges, np.int64).T
+    return children, parents, np.array(step, np.int64)
 
 
 def _in_order(workers: int) -> list[tuple[int, int]]:

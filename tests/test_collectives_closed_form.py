@@ -18,6 +18,7 @@ from gradwire.sim.network import (
     hierarchical_paths,
     parameter_server,
     parameter_server_path,
+    ring_across_hosts,
     schedule,
 )
 
@@ -174,6 +175,33 @@ def test_two_tiers_take_the_sum_of_their_paths(hosts, local, size, shared, slowe
     assert closed == pytest.approx(played_s(moves, network, 0.5), rel=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(["all-reduce", "reduce-scatter", "all-gather"]),
+    st.integers(2, 4),
+    st.integers(2, 4),
+    st.integers(1, 10**5),
+    st.floats(1.0, 100.0),
+    st.one_of(st.just(math.inf), st.floats(1e8, 1e12)),
+)
+def test_a_ring_through_hosts_goes_at_the_pace_of_the_links_across(operation, hosts, local, size, slower, reduce_rate):
+    workers = hosts * local
+    network = TwoTiers(local, (1e9, 1e-6), (1e9 / slower, 2e-6))
+    path = ring_across_hosts(operation, size, workers, hosts)
+    played = played_s(schedule(operation, (size,) * workers), network, 0.25, reduce_rate)
+    assert float(path.seconds(8e9 / slower, 2e-6, 0.25, reduce_rate)) == pytest.approx(played, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=6), st.integers(0, 5), POINTS)
+def test_a_worker_may_be_the_server(push, server, point):
+    server %= len(push)
+    others = [size * (i != server) for i, size in enumerate(push)]
+    played = played_s(parameter_server(push, push, (server,)), equal_star(len(push), *point[:2]), *point[2:])
+    closed = float(parameter_server_path(others, others, len(push)).seconds(*point))
+    assert closed == pytest.approx(played, rel=1e-9, abs=0)
+
+
 # -------------------------------------------------------------------------------------------------------------- limits
 
 
@@ -191,10 +219,12 @@ def test_what_has_no_closed_form_says_why():
 def test_what_has_no_meaning_is_refused():
     with pytest.raises(InputError, match="algorithm 'rings' of all-reduce is unknown; did you mean ring"):
         critical_path("all-reduce", (1, 1), algorithm="rings")
-    with pytest.raises(InputError, match="needs hosts of equally many workers"):
+    with pytest.raises(InputError, match="their number must divide that of the workers"):
         all_reduce_path("hierarchical", 10, 7, 2)
     with pytest.raises(InputError, match="'star' of all-reduce is unknown"):
         all_reduce_path("star", 10, 7)
+    with pytest.raises(InputError, match="needs 2 hosts or more, of 2 workers or more each"):
+        ring_across_hosts("all-reduce", 10, 4, 4)
 
 
 # -------------------------------------------------------------------------------------------------------------- arrays

@@ -19,8 +19,8 @@ from .closed_form_all_reduce import (
     all_reduce_seconds,
     double_tree_pass,
     halved,
-    hierarchical_paths,
 )
+from .closed_form_hosts import hierarchical_paths, ring_across_hosts
 from .collectives import PIECES, check, chunk_matrix, equal
 from .collectives.exchange import permuted
 from .collectives.hierarchical import grouped
@@ -36,6 +36,7 @@ __all__ = [
     "critical_path",
     "hierarchical_paths",
     "parameter_server_path",
+    "ring_across_hosts",
 ]
 
 
@@ -116,7 +117,7 @@ def parameter_server_path(push_bytes: ArrayLike, pull_bytes: ArrayLike, workers:
     Parameters
     ----------
     push_bytes, pull_bytes : array of int, shape [..., N] or [..., 1]
-        What each worker sends, and receives.
+        What each worker sends, and receives. If a worker is the one server, its own are 0.
     workers, servers : int
 
     Raises

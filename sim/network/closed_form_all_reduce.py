@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...compressors.errors import InputError
+from .closed_form_hosts import hierarchical_paths
 from .collectives import PIECES, tree
 from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
 
@@ -82,42 +83,6 @@ def all_reduce_path(
         case _:
             raise InputError(f"algorithm {algorithm!r} of all-reduce is unknown")
     return CriticalPath.moving(hops, carried, reduced, (size > 0) & (count > 1))
-
-
-def hierarchical_paths(
-    size_bytes: ArrayLike, workers: ArrayLike, hosts: ArrayLike, shared: bool = False
-) -> tuple[CriticalPath, CriticalPath]:
-    """Return what a hierarchical all-reduce spends inside hosts, and across them; the first one has the launch.
-
-    The duration is the sum, each part at its own bandwidth and latency.
-
-    Parameters
-    ----------
-    size_bytes, workers, hosts : array of int
-        N workers in H equal hosts.
-    shared : bool
-        Whether a host's workers share its one link to the others; otherwise each has its own.
-
-    Raises
-    ------
-    InputError
-        If hosts do not divide workers.
-    ClosedFormError
-        If a shared link carries parts of different sizes, that is if N does not divide the size.
-    """
-    size, count, groups = np.broadcast_arrays(*(np.asarray(v, np.int64) for v in (size_bytes, workers, hosts)))
-    if (groups < 1).any() or (count % groups).any():
-        raise InputError("a hierarchical all-reduce needs hosts of equally many workers")
-    local = count // groups
-    if shared and ((size % count > 0) & (groups > 1) & (local > 1)).any():
-        raise ClosedFormError("workers of a host share its link with chunks of different sizes")
-    chunk = _ceil(size, local)
-    part = _ceil(chunk, groups)
-    moving = (size > 0) & (count > 1)
-    inside = CriticalPath.moving(2 * (local - 1), 2 * (local - 1) * chunk, (local - 1) * chunk, moving)
-    flows = local if shared else 1
-    across = CriticalPath.moving(2 * (groups - 1), 2 * (groups - 1) * part * flows, (groups - 1) * part, moving)
-    return inside, across._replace(launches=np.zeros_like(across.launches))
 
 
 def halved(size: IntArray, rounds: IntArray) -> IntArray:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.sim.cluster import Cluster
-from gradwire.sim.network import Network, Transfer, critical_path, schedule
+from gradwire.sim.network import Network, Schedule, Transfer, critical_path, schedule
 from gradwire.sim.units import format_bandwidth, format_duration
 
 OPERATIONS = ("all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "permute")
@@ -75,14 +75,14 @@ def test_the_launch_is_paid_once_and_only_if_something_is_sent():
 
 def test_a_ring_has_dependencies_and_no_barriers():
     """Block i - k goes from i in round k, once i has it and its link is free."""
-    assert schedule("all-gather", (10, 11, 12)) == (
+    assert schedule("all-gather", (10, 11, 12)).transfers() == [
         Transfer(0, 1, 10, ()),
         Transfer(1, 2, 11, ()),
         Transfer(2, 0, 12, ()),
         Transfer(0, 1, 12, (2, 0)),
         Transfer(1, 2, 10, (0, 1)),
         Transfer(2, 0, 11, (1, 2)),
-    )
+    ]
 
 
 # --------------------------------------------------------------------------------------------------- agreement, volumes
@@ -133,13 +133,13 @@ def near_even(size, parts: int):
 def test_rings_carry_the_textbook_volume_over_each_link(workers, size: int):
     chunk = near_even(size, workers)
     carried = dict.fromkeys(range(workers), 0)
-    for transfer in schedule("all-reduce", (size,) * workers):
+    for transfer in schedule("all-reduce", (size,) * workers).transfers():
         assert transfer.dst == (transfer.src + 1) % workers
         carried[transfer.src] += transfer.bytes
     # each half of an all-reduce spares every link one chunk
     assert carried == {i: 2 * size - chunk[(i + 1) % workers] - chunk[(i + 2) % workers] for i in range(workers)}
     assert sum(carried.values()) == 2 * (workers - 1) * size
-    assert sum(transfer.bytes for transfer in schedule("reduce-scatter", (size,) * workers)) == (workers - 1) * size
+    assert schedule("reduce-scatter", (size,) * workers).bytes.sum() == (workers - 1) * size
 
 
 @settings(deadline=None, max_examples=60)
@@ -149,7 +149,7 @@ def test_everyone_receives_what_the_operation_promises(sent: list[int]):
 
     def received(operation, sizes, peers=()):
         totals = [0] * workers
-        for transfer in schedule(operation, sizes, peers):
+        for transfer in schedule(operation, sizes, peers).transfers():
             totals[transfer.dst] += transfer.bytes
         return totals
 
@@ -178,7 +178,7 @@ def test_the_engine_plays_any_schedule_along_its_longest_chain(data):
         return max((end(j) for j in transfers[i].after), default=0.0) + 0.5 + transfers[i].bytes
 
     longest = max(end(i) for i in range(len(transfers)))
-    assert played_s(tuple(transfers), make_cluster(8.0, 0.5, 0.25)) == 0.25 + longest
+    assert played_s(Schedule.of(transfers), make_cluster(8.0, 0.5, 0.25)) == 0.25 + longest
 
 
 def test_the_closed_form_takes_arrays():

@@ -1,65 +1,68 @@
-"""Collectives in closed form: exact where hosts and links are equal and nothing contends, over whole arrays.
+"""Collectives in closed form: exact where hosts and links are equal, over whole arrays.
 
 On equal links the slowest chain of transfers in a schedule of :mod:`gradwire.sim.network.collectives` is known: the
-ring's largest chunk, or block, is passed on without ever waiting, and no chain is longer. A collective then lasts
-``launches * launch + hops * latency + 8 * bytes / bandwidth`` with three whole numbers that do not depend on the
-cluster. ``N`` is the number of workers.
+ring's largest chunk, or block, is passed on without ever waiting, and no chain is longer. Where transfers share a link
+from the first to the last, as in direct exchanges, the busiest link's bytes take the place of the chain's. A collective
+then lasts ``launches * launch + hops * latency + 8 * bytes / bandwidth + reduced / reduce rate`` with four whole
+numbers that do not depend on the cluster. Where there are none, :class:`ClosedFormError` says why. ``N`` is the number
+of workers.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ...compressors.wirelog import Operation
+from .closed_form_all_reduce import (
+    all_reduce_path,
+    all_reduce_seconds,
+    double_tree_pass,
+    halved,
+)
+from .closed_form_hosts import hierarchical_paths, ring_across_hosts
+from .collectives import PIECES, check, chunk_matrix, equal
+from .collectives.exchange import permuted
+from .collectives.hierarchical import grouped
+from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-
-
-class CriticalPath(NamedTuple):
-    """The chain of transfers that a collective's duration consists of; three arrays of one shape.
-
-    Attributes
-    ----------
-    launches : IntArray
-        How many operations are launched: 1, or 0 where no byte moves.
-    hops : IntArray
-        How many transfers follow each other, each paying the latency.
-    bytes : IntArray
-        What these transfers carry in total.
-    """
-
-    launches: IntArray
-    hops: IntArray
-    bytes: IntArray
-
-    def seconds(self, bandwidth_bps: ArrayLike, latency_s: ArrayLike, launch_s: ArrayLike) -> FloatArray:
-        """Return the duration in seconds on clusters whose numbers broadcast against this path's shape."""
-        latencies = self.hops * np.asarray(latency_s, np.float64)
-        serial = 8 * self.bytes / np.asarray(bandwidth_bps, np.float64)
-        return np.asarray(self.launches * np.asarray(launch_s, np.float64) + latencies + serial)
-
-    def then(self, other: "CriticalPath") -> "CriticalPath":
-        """Return the path of two collectives, one after the other."""
-        return CriticalPath(*(a + b for a, b in zip(self, other, strict=True)))
+__all__ = [
+    "ClosedFormError",
+    "CriticalPath",
+    "FloatArray",
+    "IntArray",
+    "all_reduce_path",
+    "all_reduce_seconds",
+    "critical_path",
+    "hierarchical_paths",
+    "parameter_server_path",
+    "ring_across_hosts",
+]
 
 
-def critical_path(operation: Operation, sent_bytes: ArrayLike, peers: Sequence[int] = ()) -> CriticalPath:
-    """Return what a collective's duration consists of, in its textbook algorithm.
+def critical_path(
+    operation: Operation,
+    sent_bytes: ArrayLike,
+    peers: Sequence[int] = (),
+    algorithm: str = "",
+    *,
+    groups: Sequence[Sequence[int]] = (),
+    chunks: ArrayLike | None = None,
+    pieces: int = PIECES,
+) -> CriticalPath:
+    """Return what a collective's duration consists of.
+
+    With S the bytes that a worker hands over: ring all-reduce, 2(N-1) hops of ceil(S/N) bytes; ring reduce-scatter,
+    N-1 hops of ceil(S/N); ring all-gather, N-1 hops of the largest S; broadcast by a binomial tree, not pipelined,
+    ceil(log2 N) hops of S; pairwise all-to-all, N-1 hops, of the same size where all S are equal; permute, one hop.
+    Direct exchanges carry as much as rings in one hop a pass.
 
     Parameters
     ----------
-    operation : str
-        As in the wire log. With S the bytes that a worker hands over: ring all-reduce, 2(N-1) hops of ceil(S/N) bytes;
-        ring reduce-scatter, N-1 hops of ceil(S/N); ring all-gather, N-1 hops of the largest S; broadcast by a binomial
-        tree, not pipelined, ceil(log2 N) hops of S; all-to-all, each worker's N-1 chunks one after the other; permute,
-        one hop.
+    operation, peers, algorithm, groups, chunks, pieces
+        As for :func:`gradwire.sim.network.collectives.schedule`.
     sent_bytes : array of int, shape [..., N]
         What each worker hands over, in any number of collectives at once.
-    peers : sequence of int
-        Permute: whom each worker sends to, or -1.
 
     Returns
     -------
@@ -68,48 +71,137 @@ def critical_path(operation: Operation, sent_bytes: ArrayLike, peers: Sequence[i
 
     Raises
     ------
-    ValueError
-        If buffers that are to be summed differ in length, or two workers permute to the same one.
+    InputError
+        As :func:`gradwire.sim.network.collectives.schedule`.
+    ClosedFormError
+        If no closed form is exact: a direct all-to-all of unequal chunks, very small payloads in a double tree.
     """
     sent = np.asarray(sent_bytes, np.int64)
+    algorithm = check(operation, sent, algorithm, pieces)
     workers = sent.shape[-1]
     largest = np.asarray(sent.max(axis=-1))
+    reduced: ArrayLike = 0
     match operation:
         case "all-reduce":
-            hops, carried = 2 * (workers - 1), 2 * (workers - 1) * -(-_equal(sent, operation) // workers)
+            hosts = len(grouped(groups, workers)) if algorithm == "hierarchical" else 1
+            return all_reduce_path(algorithm, equal(sent, operation), workers, hosts, pieces)
         case "reduce-scatter":
-            hops, carried = workers - 1, (workers - 1) * -(-_equal(sent, operation) // workers)
+            hops, carried, reduced = _reduce_scatter(algorithm, equal(sent, operation), workers)
+        case "all-gather" if algorithm == "bruck":
+            hops, carried = (workers - 1).bit_length(), _bruck(sent)
         case "all-gather":
-            hops, carried = workers - 1, (workers - 1) * largest
+            hops, carried = 1 if algorithm == "direct" else workers - 1, (workers - 1) * largest
+        case "broadcast" if algorithm == "chain":
+            hops, carried = workers + pieces - 2, largest + (workers - 2) * -(-largest // pieces)
+            carried = carried * (workers > 1)
+        case "broadcast" if algorithm == "double-tree":
+            return double_tree_pass(largest, np.full_like(largest, workers), pieces, "broadcast")
         case "broadcast":
             hops = (workers - 1).bit_length()
             carried = hops * largest
         case "all-to-all":
-            kept = sent // workers + (np.arange(workers) < sent % workers)
-            hops, carried = workers - 1, np.asarray((sent - kept).max(axis=-1))
+            matrices = chunk_matrix(sent, chunks)
+            hops = 1 if algorithm == "direct" else workers - 1
+            carried = _shared(matrices) if algorithm == "direct" else _pairwise(matrices)
         case "permute":
-            senders = [worker for worker, _ in moves(peers)]
-            hops, carried = 1, np.asarray(sent[..., senders].max(axis=-1, initial=0))
-    moving = (carried > 0).astype(np.int64)
-    return CriticalPath(moving, moving * hops, carried)
+            hops, carried = 1, np.asarray(sent[..., permuted(peers)[0]].max(axis=-1, initial=0))
+    return CriticalPath.moving(hops, carried, reduced, carried > 0)
 
 
-def moves(peers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the (source, destination) pairs of a permutation, without those who send to nobody or to themselves.
+def parameter_server_path(push_bytes: ArrayLike, pull_bytes: ArrayLike, workers: int, servers: int = 1) -> CriticalPath:
+    """Return the critical path of a push to servers that are nodes of their own, and a pull.
+
+    Each server's link carries its shard of all workers, or each worker's all of its shards, whichever is more. This
+    holds for one server and any payloads, and for several if the workers' payloads are equal.
+
+    Parameters
+    ----------
+    push_bytes, pull_bytes : array of int, shape [..., N] or [..., 1]
+        What each worker sends, and receives. If a worker is the one server, its own are 0.
+    workers, servers : int
 
     Raises
     ------
-    ValueError
-        If two workers send to the same one, which would share its link.
+    ClosedFormError
+        If several servers have shards of unequal payloads.
     """
-    pairs = [(src, dst) for src, dst in enumerate(peers) if dst not in (-1, src)]
-    if len({dst for _, dst in pairs}) < len(pairs):
-        raise ValueError(f"permute: two workers send to the same one: {tuple(peers)}")
-    return pairs
+    push, pull = (np.broadcast_to(v, (*np.shape(v)[:-1], workers)) for v in (push_bytes, pull_bytes))
+    if servers > 1 and ((push != push[..., :1]).any() or (pull != pull[..., :1]).any()):
+        raise ClosedFormError("unequal payloads share the links of several servers")
+    shard, rest = np.divmod(push[..., 0], servers)
+    reduced = push.max(axis=-1) if servers == 1 else shard + (rest > 0)
+    carried = _incast(push, servers) + _incast(pull, servers)
+    return CriticalPath.moving(2, carried, reduced, carried > 0)
 
 
-def _equal(sent: IntArray, operation: Operation) -> IntArray:
-    """Return the length of the buffers that are summed, which all workers share."""
-    if (sent != sent[..., :1]).any():
-        raise ValueError(f"{operation}: workers hand over buffers of different lengths, which cannot be summed")
-    return np.asarray(sent[..., 0])
+def _incast(sizes: IntArray, servers: int) -> IntArray:
+    """Return what crosses the busiest link while N workers exchange near-even shards with the servers."""
+    if servers == 1:
+        return np.asarray(sizes.sum(axis=-1))
+    workers = sizes.shape[-1]
+    shard, rest = np.divmod(sizes[..., 0], servers)  # `rest` of the shards have one byte more, which comes last
+    return np.asarray(shard * max(workers, servers) + np.where(rest > 0, np.maximum(workers, rest), 0))
+
+
+def _reduce_scatter(algorithm: str, size: IntArray, workers: int) -> tuple[int, IntArray, IntArray]:
+    """Return hops, bytes, and what is added."""
+    chunk = np.asarray(-(-size // workers))
+    if algorithm == "halving":
+        hops = workers.bit_length() - 1
+        carried = halved(size, np.asarray(hops))
+        return hops, carried, carried
+    if algorithm == "direct":
+        return 1, (workers - 1) * chunk, chunk
+    return workers - 1, (workers - 1) * chunk, (workers - 1) * chunk
+
+
+def _bruck(sent: IntArray) -> IntArray:
+    """Return the bytes of the slowest chain, round by round: every chain has a transfer of each round."""
+    workers = sent.shape[-1]
+    own = np.arange(workers)
+    zeros = np.zeros((*sent.shape[:-1], 1), np.int64)
+    edges = np.concatenate([zeros, np.cumsum(np.concatenate([sent, sent], axis=-1), axis=-1)], axis=-1)
+    out, into = np.zeros_like(sent), np.zeros_like(sent)
+    distance = 1
+    while distance < workers:
+        to = (own - distance) % workers
+        size = edges[..., own + min(distance, workers - distance)] - edges[..., own]
+        out = np.maximum(np.maximum(out, into), into[..., to]) + size
+        into = out[..., (own + distance) % workers]
+        distance *= 2
+    return np.asarray(out.max(axis=-1))
+
+
+def _pairwise(chunks: IntArray) -> IntArray:
+    """Return the bytes of the slowest chain: where all workers' chunks are equal, N - 1 of the largest.
+
+    Otherwise round by round, as every chain has a transfer of each round.
+    """
+    workers = chunks.shape[-1]
+    if (chunks == chunks[..., :1, :]).all():
+        return np.asarray((workers - 1) * chunks[..., 0, :].max(axis=-1))
+    own = np.arange(workers)
+    out = into = np.zeros(chunks.shape[:-1], np.int64)
+    for k in range(1, workers):
+        to = (own + k) % workers
+        out = np.maximum(np.maximum(out, into), into[..., to]) + chunks[..., own, to]
+        into = out[..., (own - k) % workers]
+    return np.asarray(out.max(axis=-1))
+
+
+def _shared(chunks: IntArray) -> IntArray:
+    """Return what the busiest link carries if all pairs' chunks go at once and it is full until the end.
+
+    It is if the chunks depend on their source only, or on their destination only: then those that end last share a link
+    among themselves from the beginning.
+    """
+    workers = chunks.shape[-1]
+    apart = ~np.eye(workers, dtype=np.bool_)
+    largest = np.where(apart, chunks, 0)
+    by_source, by_destination = largest.max(axis=-1, keepdims=True), largest.max(axis=-2, keepdims=True)
+    even = ((chunks == by_source) | ~apart).all(axis=(-1, -2)) | ((chunks == by_destination) | ~apart).all(
+        axis=(-1, -2)
+    )
+    if not even.all():
+        raise ClosedFormError("chunks of different sizes share links in a direct all-to-all")
+    return np.asarray((workers - 1) * largest.max(axis=(-1, -2)))

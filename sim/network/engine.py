@@ -6,7 +6,7 @@ from typing import Any
 from simpy import Environment, Event, Process
 
 from ..cluster import Cluster
-from .collectives import Schedule, Transfer
+from .schedule import Schedule, Transfer
 
 Steps = Generator[Event, Any, None]
 """What simpy runs as a process: it yields what it waits for."""
@@ -45,15 +45,16 @@ class Network:
         return self.env.process(self._play(schedule))
 
     def _play(self, schedule: Schedule) -> Steps:
-        if schedule:
+        if len(schedule):
             yield self.env.timeout(self.cluster.launch)
         done: list[Process] = []
-        for transfer in schedule:
+        for transfer in schedule.transfers():
             done.append(self.env.process(self._carry(transfer, [done[i] for i in transfer.after])))
         yield from done
 
     def _carry(self, transfer: Transfer, after: list[Process]) -> Steps:
         """Wait for other transfers, then for the first byte to arrive, then for all of them."""
         yield from after
-        yield self.env.timeout(self.cluster.latency)
+        if transfer.src != transfer.dst:
+            yield self.env.timeout(self.cluster.latency)
         yield self.env.timeout(8 * transfer.bytes / self.cluster.bandwidth)

@@ -30,7 +30,7 @@ class Schedule:
     Attributes
     ----------
     src, dst : IntArray, shape [T]
-        Workers.
+        Workers. A transfer from a worker to itself crosses no link and takes no time: it joins what it waits for.
     bytes : IntArray, shape [T]
     first, after : IntArray, shapes [T + 1] and [D]
         Transfer t waits for the transfers ``after[first[t]:first[t + 1]]``.

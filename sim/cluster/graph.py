@@ -29,8 +29,9 @@ class GraphWays:
     """The ways through a graph.
 
     The way has the fewest hops, and among those the least latency, or the other way about. Of equally good ways the one
-    is taken whose next node, seen from the lower-numbered end, comes first in the order of the nodes; where every edge
-    goes both ways, the way back is the same reversed. Hosts pass on what is not for them, as in a torus.
+    is taken whose next node comes first in the order of the nodes. Where every edge has one back that is as long, ways
+    are sought from the lower-numbered end, and the way back is the same reversed. Hosts pass on what is not for them,
+    as in a torus.
 
     Parameters
     ----------
@@ -61,7 +62,10 @@ class GraphWays:
         for edge in edges:
             self._out[edge.src][edge.dst] = edge
             self._in[edge.dst][edge.src] = edge
-        self._symmetric = all(edge.src in self._out[edge.dst] for edge in edges)
+        self._symmetric = all(
+            edge.src in self._out[edge.dst] and self._out[edge.dst][edge.src].latency_s == edge.latency_s
+            for edge in edges
+        )
         self._dead_end = [len({*self._out[node], *self._in[node]}) < 2 for node in range(nodes)]
         self._routing = routing
         self._known: dict[int, Way] = {path[0] * nodes + path[-1]: self._way(path) for path in fixed}

@@ -131,7 +131,7 @@ def test_more_workers_than_gpus_are_refused():
 
 def test_a_cluster_of_more_than_three_numbers_is_refused_before_training(tmp_path):
     with pytest.raises(
-        InputError, match=r"^cluster: runs cannot be timed with gpus, intra, .* yet; allowed: bandwidth"
+        InputError, match=r"^cluster: runs cannot be timed with efficiency, gpus, intra, .* yet; allowed: bandwidth"
     ):
         run(experiment(EVERYTHING), Store(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -78,11 +78,12 @@ def _tasks() -> tuple[tuple[str, ...], Rows]:
 def _clusters() -> tuple[tuple[str, ...], Rows]:
     def rows() -> Rows:
         for name in CLUSTERS:
-            text = load_cluster(name).model_dump(mode="json")
-            sources = "; ".join(dict.fromkeys(text["source"].values()))
-            yield name, text["bandwidth"], text["latency"], text["launch"], text["description"], sources
+            cluster = load_cluster(name)
+            text = cluster.model_dump(mode="json")
+            sources = "; ".join(source for source in dict.fromkeys(text["source"].values()) if source)
+            yield name, cluster.kind, text["bandwidth"], text["latency"], text["launch"], text["description"], sources
 
-    return ("cluster", "bandwidth", "latency", "launch", "description", "sources"), rows()
+    return ("cluster", "kind", "bandwidth", "latency", "launch", "description", "sources"), rows()
 
 
 def _devices() -> tuple[tuple[str, ...], Rows]:

@@ -7,7 +7,6 @@ allowed. Sections and keys are documented by their field descriptions, which ``g
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +18,18 @@ from pydantic.fields import FieldInfo
 from ..compressors.base import Scheme
 from ..compressors.errors import InputError
 from ..compressors.spec import parse_scheme
-from .cluster.cluster import Cluster, load_cluster, unknown_name
+from .cluster.build import host_count
+from .cluster.cluster import (
+    Cluster,
+    Details,
+    Sources,
+    file_keys,
+    load_cluster,
+    make_cluster,
+    preset_keys,
+    unknown_name,
+)
+from .faults import fault_lines
 from .step.device import Device, load_device
 from .step.overhead import Overhead
 from .step.workload import WorkloadTimes
@@ -53,13 +63,27 @@ class TaskSection(BaseModel):
     name: Annotated[str, Field(description="a listed task, or package.module:Task of one's own")] = "mnist"
 
 
-class ClusterSection(_Section):
-    """The network: a preset, numbers of one's own, or a preset with some numbers replaced."""
+class ClusterSection(Details):
+    """The network: a preset, a file, numbers of one's own, or one of the former with some of its keys replaced."""
 
     preset: Annotated[str | None, Field(description="a listed cluster")] = None
-    bandwidth: Annotated[Bandwidth | None, Field(description="payload rate of a host's link, each way")] = None
+    file: Annotated[
+        str | None, Field(description="a cluster's TOML file, seen from this file or the working directory")
+    ] = None
+    bandwidth: Annotated[Bandwidth | None, Field(description="payload rate of a host's NIC, each way")] = None
     latency: Annotated[Duration | None, Field(description="one way from host to host, for each transfer")] = None
     launch: Annotated[Duration | None, Field(description="of each collective operation")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_file(cls, data: Any) -> Any:
+        """Take the keys of the file in, so that it is read once."""
+        if not (isinstance(data, dict) and isinstance(data.get("file"), str)):
+            return data
+        keys = file_keys(data["file"])
+        if "file" in keys:
+            raise ValueError(f"cluster file {data['file']!r}: file: not in a cluster's file")
+        return {**keys, **data}
 
     @field_validator("preset")
     @classmethod
@@ -69,26 +93,39 @@ class ClusterSection(_Section):
         return name
 
     @model_validator(mode="after")
-    def _enough(self) -> "ClusterSection":
+    def _describes_a_cluster(self) -> "ClusterSection":
         missing = [key for key in _NUMBERS if getattr(self, key) is None]
         if self.preset is None and missing:
             raise ValueError(f"needs a preset, or else also {', '.join(missing)}")
+        try:
+            self.cluster()
+        except InputError as error:
+            raise ValueError(str(error).replace("\n", "; ")) from error
         return self
+
+    @property
+    def label(self) -> str:
+        """What results call the cluster."""
+        return self.preset or (Path(self.file).stem if self.file else "given")
 
     def cluster(self) -> Cluster:
         """Return the cluster that is meant."""
-        own = {key: getattr(self, key) for key in _NUMBERS if getattr(self, key) is not None}
-        if self.preset is None:
-            return Cluster.model_validate(self.model_dump(mode="json", include=set(_NUMBERS)))
-        preset = load_cluster(self.preset)
-        replaced = {key: value for key, value in own.items() if value != getattr(preset, key)}
-        sources = preset.source.model_copy(update=dict.fromkeys(replaced, "given"))
-        return preset.model_copy(update={**replaced, "source": sources})
+        keys: dict[str, Any] = {} if self.preset is None else preset_keys(self.preset)
+        own = self.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude={"preset", "file"}
+        )
+        if self.preset is not None and "source" not in own:
+            preset = load_cluster(self.preset)
+            replaced = (
+                key for key in own if key in Sources.model_fields and getattr(self, key) != getattr(preset, key)
+            )
+            keys["source"] = keys["source"] | dict.fromkeys(replaced, "given")
+        return make_cluster(keys | own)
 
     def complete(self) -> "ClusterSection":
-        """Return the section with all its numbers."""
-        cluster = self.cluster()
-        return self.model_copy(update={key: getattr(cluster, key) for key in _NUMBERS})
+        """Return the section with everything that the preset or the file holds."""
+        keys = self.cluster().model_dump(mode="json", by_alias=True, exclude_none=True)
+        return ClusterSection.model_validate({**keys, "preset": self.preset})
 
 
 class WorkloadSection(_Section):
@@ -146,6 +183,11 @@ class Experiment(_Section):
             self.make_task()
         return self
 
+    @model_validator(mode="after")
+    def _workers_have_gpus(self) -> "Experiment":
+        host_count(self.cluster.cluster(), self.training.workers)
+        return self
+
     def make_task(self, search: Path | None = None) -> Task:
         """Return the task; ``search`` is where import paths are looked up first."""
         return make_task(self.task.name, self.task.model_extra or {}, search)
@@ -163,7 +205,7 @@ class Experiment(_Section):
             What :meth:`make_task` made, for its options.
         """
         complete = self.model_copy(update={"cluster": self.cluster.complete()})
-        data = complete.model_dump(mode="json", exclude_none=True)
+        data = complete.model_dump(mode="json", by_alias=True, exclude_none=True)
         options = {f.name: getattr(task, f.name) for f in fields(task)}  # type: ignore[arg-type]
         data["task"] = {"name": self.task.name} | {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
         data["task"] = {key: value for key, value in data["task"].items() if value is not None}
@@ -205,6 +247,7 @@ def load_experiment(source: Path | str, overrides: Sequence[str] = (), schemes: 
         raise ExperimentError(f"{source} is no valid TOML: {error}") from error
     for override in overrides:
         _set(data, override)
+    _find_cluster_file(data, path.parent)
     if schemes:
         data["schemes"] = list(schemes)
     return validate_experiment(data)
@@ -247,52 +290,16 @@ def validate_experiment(data: dict[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        raise ExperimentError("\n".join(_lines(error.errors()))) from error
+        raise ExperimentError("\n".join(fault_lines(error.errors(), Experiment))) from error
     except TaskError as error:
         raise ExperimentError(str(error)) from error
 
 
-def _lines(faults: Sequence[Any]) -> list[str]:
-    """Say each fault in one line, but for those that only follow from a fault inside of them."""
-    inner = {fault["loc"][:-1] for fault in faults}
-    return [_line(fault) for fault in faults if not (fault["type"] == "too_short" and fault["loc"] in inner)]
-
-
-_WANTED = {
-    "model_type": "must be a section of keys",
-    "model_attributes_type": "must be a section of keys",
-    "dict_type": "must be a table of keys",
-    "tuple_type": "must be a list",
-    "string_pattern_mismatch": "must not hold control characters",
-}
-
-
-def _line(fault: Any) -> str:
-    """Say one fault in one line."""
-    key = ".".join(map(str, fault["loc"]))
-    message = _WANTED.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
-    if fault["type"] == "extra_forbidden":
-        known = _keys(fault["loc"][:-1])
-        close = get_close_matches(str(fault["loc"][-1]), known, n=3, cutoff=0.5)
-        return f"{key}: unknown key; " + (
-            f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-        )
-    if fault["type"] == "missing":
-        return f"{key}: this key is needed"
-    if not key:
-        return message.replace("\n", " ")
-    return f"{key} = {fault['input']!r}: {message}".replace("\n", " ")
-
-
-def _keys(location: Sequence[str | int]) -> list[str]:
-    """Return the keys of a section."""
-    model: Any = Experiment
-    for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            candidates = [annotation, *getattr(annotation, "__args__", ())]
-            model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return list(model.model_fields)
+def _find_cluster_file(data: dict[str, Any], folder: Path) -> None:
+    """Take a cluster's file beside the experiment's, where there is one, before one in the working directory."""
+    section = data.get("cluster")
+    if isinstance(section, dict) and isinstance(file := section.get("file"), str) and (folder / file).is_file():
+        section["file"] = str(folder / file)
 
 
 def _set(data: dict[str, Any], override: str) -> None:

@@ -116,7 +116,7 @@ class Run:
             "metric": self.task.metric,
             "higher_is_better": int(self.task.higher_is_better),
             "workers": experiment.training.workers,
-            "cluster": experiment.cluster.preset or "given",
+            "cluster": experiment.cluster.label,
             "device": experiment.workload.device,
             "parameters": next(iter(self.schemes.values())).trajectory.parameters,
             "experiment": experiment.to_toml(self.task),
@@ -148,6 +148,7 @@ def run(
     ValueError
         Of a kind that says which key, value and allowed range are at fault, before any training.
     """
+    experiment.cluster.cluster().require_simple()
     task = experiment.make_task(search)
     schemes = experiment.parsed_schemes()
     for scheme in schemes:

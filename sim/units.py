@@ -144,9 +144,15 @@ def parse_size(text: str) -> int:
     ValueError
         If the text is no whole number of bytes above 0; the message says what is allowed.
     """
-    exact = _SIZE.exact(text)
-    if exact <= 0:
+    if _SIZE.exact(text) <= 0:
         raise ValueError(f"size {text!r} must be above 0")
+    return _whole_bytes(text)
+
+
+def _whole_bytes(text: str) -> int:
+    exact = _SIZE.exact(text)
+    if exact < 0:
+        raise ValueError(f"size {text!r} is negative")
     if exact != int(exact):
         raise ValueError(f"size {text!r} is not a whole number of bytes")
     return int(exact)
@@ -214,6 +220,13 @@ Size = Annotated[
     PlainSerializer(format_size, return_type=str),
 ]
 """A field in whole bytes, above 0, read from and written as text with a unit."""
+
+SizeOrZero = Annotated[
+    int,
+    BeforeValidator(lambda value: _whole_bytes(_text(_SIZE, value))),
+    PlainSerializer(format_size, return_type=str),
+]
+"""A field in whole bytes, at least 0, read from and written as text with a unit."""
 
 ByteRate = Annotated[
     float,

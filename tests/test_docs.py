@@ -32,6 +32,7 @@ from typer.testing import CliRunner
 import gradwire
 from gradwire.cli import app
 from gradwire.compressors.registry import SCHEMES
+from gradwire.sim.cluster import sections
 from gradwire.sim.experiment import Experiment
 from gradwire.sim.step.workload import LayerTimes, WorkloadTimes
 from gradwire.sim.training.plan import Schedule
@@ -265,6 +266,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     },
     "`[[training.schedule]]`": Schedule,
+    "`[cluster.intra]`": sections.Intra,
+    "`[[cluster.host]]`": sections.Host,
+    "`[cluster.fabric]`": sections.Fabric,
+    "`[[cluster.links]]`": sections.Link,
+    "`[[cluster.routes]]`": sections.Route,
+    "`[[cluster.pieces]]`": sections.Piece,
+    "`[[cluster.background]]`": sections.Background,
+    "`[[cluster.profile]]`": sections.Profile,
+    "`[cluster.price]`": sections.Price,
     "`[workload.times]`": WorkloadTimes,
     "`[[workload.times.layers]]`": LayerTimes,
 }
@@ -276,9 +286,10 @@ def test_experiment_page_has_every_key_with_its_default(heading: str) -> None:
     page = (DOCS / "reference" / "experiment.md").read_text(encoding="utf-8")
     keys = [key for key in model.model_fields if model is not Experiment or f"`[{key}]`" not in SECTIONS]
     rows = table(page, f"## {heading}")[1:]
-    assert {row[0]: row[2] for row in rows} == {key: default(model, key) for key in keys}
+    written = {model.model_fields[key].alias or key: key for key in keys}
+    assert {row[0]: row[2] for row in rows} == {name: default(model, key) for name, key in written.items()}
     for key, meaning, *_ in rows:
-        described = model.model_fields[key].description
+        described = model.model_fields[written[key]].description
         assert described is None or words(described) == words(meaning), f"{heading} {key}"
 
 
@@ -288,7 +299,7 @@ def default(model: type[BaseModel], key: str) -> str:
     if field.is_required():
         return "needed"
     value = field.get_default(call_default_factory=True)
-    if value is None:
+    if value is None or isinstance(value, BaseModel):
         return "-"
     if value in ((), {}):
         return "none"

@@ -169,8 +169,10 @@ def timeline(
     Raises
     ------
     ValueError
-        If the log does not fit ``ready``, or ``ready`` does not fit the workload.
+        If the log does not fit ``ready``, or ``ready`` does not fit the workload, or the cluster is described by more
+        than bandwidth, latency and launch.
     """
+    cluster.require_simple()
     plan = plan_steps(steps, ready, workload, overhead, device, overlap=overlap, parse=parse)
     if engine == "events":
         parts = [_by_events(graph, cluster, overhead.factor) for graph in plan.graphs]

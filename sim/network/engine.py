@@ -1,12 +1,20 @@
-"""The engine: plays a schedule of transfers on a cluster in simulated time."""
+"""The engine: plays schedules of transfers on a cluster's links in simulated time.
 
+Transfers share links max-min fairly (:mod:`gradwire.sim.network.fairshare`). They are not processes of simpy: compiled
+code advances all of them from event to event, at most to the next moment at which simpy has something else to do.
+"""
+
+import math
 from collections.abc import Generator
 from typing import Any
 
-from simpy import Environment, Event, Process
+from simpy import Environment, Event
 
+from ...compressors.errors import InputError
 from ..cluster import Cluster
-from .schedule import Schedule, Transfer
+from ..cluster.topology import Terms
+from .schedule import Schedule
+from .traffic import Traffic
 
 Steps = Generator[Event, Any, None]
 """What simpy runs as a process: it yields what it waits for."""
@@ -15,46 +23,61 @@ Steps = Generator[Event, Any, None]
 class Network:
     """A cluster's network in a simpy environment.
 
-    Links are full duplex and collectives run one at a time, in rounds in which a host sends to one other: nothing
-    contends, so every transfer has the whole bandwidth.
+    At equal times, transfers come before whatever else simpy does.
 
     Parameters
     ----------
     env : simpy.Environment
         Its time is in seconds.
     cluster : Cluster
+    workers : int
+    start_s : float
+        How much of the run is over at the environment's time 0: background traffic and changes of bandwidth are
+        counted from the start of the run.
     """
 
-    def __init__(self, env: Environment, cluster: Cluster) -> None:
+    def __init__(self, env: Environment, cluster: Cluster, workers: int, start_s: float = 0.0) -> None:
         self.env = env
-        self.cluster = cluster
+        self.traffic = Traffic(cluster.topology(workers), start_s)
+        self._reduce_bytes_s = math.inf if cluster.reduce is None else cluster.reduce
+        self._waiting: dict[int, Event] = {}
+        self._woken = env.event()
+        env.process(self._drive())
 
-    def play(self, schedule: Schedule) -> Process:
+    def play(self, schedule: Schedule, terms: Terms) -> Event:
         """Start a collective now.
 
         Parameters
         ----------
         schedule : Schedule
             Nothing is launched, and no time passes, if it is empty.
+        terms : Terms
+            What it pays besides sharing links.
 
         Returns
         -------
-        simpy.Process
-            An event that happens when the last transfer is done.
+        simpy.Event
+            Happens when the last transfer is done.
         """
-        return self.env.process(self._play(schedule))
+        done = self.env.event()
+        if not len(schedule):
+            return done.succeed()
+        self._waiting[self.traffic.add(schedule, self.env.now, terms, self._reduce_bytes_s)] = done
+        if not self._woken.triggered:
+            self._woken.succeed()
+        return done
 
-    def _play(self, schedule: Schedule) -> Steps:
-        if len(schedule):
-            yield self.env.timeout(self.cluster.launch)
-        done: list[Process] = []
-        for transfer in schedule.transfers():
-            done.append(self.env.process(self._carry(transfer, [done[i] for i in transfer.after])))
-        yield from done
-
-    def _carry(self, transfer: Transfer, after: list[Process]) -> Steps:
-        """Wait for other transfers, then for the first byte to arrive, then for all of them."""
-        yield from after
-        if transfer.src != transfer.dst:
-            yield self.env.timeout(self.cluster.latency)
-        yield self.env.timeout(8 * transfer.bytes / self.cluster.bandwidth)
+    def _drive(self) -> Steps:
+        """Advance the traffic whenever there is some, as far as nothing else happens."""
+        while True:
+            if not self._waiting:
+                self._woken = self.env.event()
+                yield self._woken
+            horizon_s = self.env.peek()
+            ended = self.traffic.advance(horizon_s)
+            reached_s = self.traffic.now_s if ended else horizon_s
+            if math.isinf(reached_s):
+                raise InputError("cluster: transfers stand still, for some link has no bandwidth left")
+            yield self.env.timeout(max(0.0, reached_s - self.env.now))
+            for number in [number for number in self._waiting if self.traffic.done(number)]:
+                self._waiting.pop(number).succeed()

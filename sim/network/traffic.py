@@ -1,11 +1,12 @@
 """Traffic: the transfers under way on a topology, put in as whole schedules and advanced in simulated time."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from .closed_form import FloatArray
+from ..cluster.topology import Changes, Routes, Terms
+from ..cluster.topology import Flows as Background
+from .critical import FloatArray
 from .fairshare import (
     CHANGE,
     CHANGES,
@@ -27,71 +28,23 @@ from .fairshare import (
 from .schedule import Schedule
 
 
-class Routes(Protocol):
-    """The ways of some pairs of workers: pair p crosses ``links[first[p]:first[p + 1]]``."""
-
-    @property
-    def first(self) -> IntArray: ...
-    @property
-    def links(self) -> IntArray: ...
-    @property
-    def latency_s(self) -> FloatArray: ...
-
-
 class Links(Protocol):
     """What the traffic needs to know of a topology."""
 
     @property
     def capacity_bps(self) -> FloatArray:
         """Bits a second of each link, shape [L]."""
-        ...
 
-    def routes(self, src: IntArray, dst: IntArray) -> Routes:
+    @property
+    def background(self) -> Background:
+        """Traffic of others: endless, as fast as fair sharing lets it, but not above its rate."""
+
+    @property
+    def changes(self) -> Changes:
+        """Capacities that change with time."""
+
+    def routes(self, src: IntArray, dst: IntArray, terms: Terms | None = None) -> Routes:
         """Return the ways from each worker ``src`` to the worker ``dst``."""
-        ...
-
-
-class Charges(NamedTuple):
-    """What a schedule's transfers pay besides sharing links.
-
-    Attributes
-    ----------
-    launch_s : float
-        Before the first transfer.
-    latency_s : float or FloatArray, shape [T]
-        Of each transfer, in addition to its way's.
-    efficiency : float
-        Payload bytes per byte that loads the links.
-    reduce_bps : float
-        At which a receiver adds what arrives to what it has; infinity if that takes no time.
-    """
-
-    launch_s: float = 0.0
-    latency_s: float | FloatArray = 0.0
-    efficiency: float = 1.0
-    reduce_bps: float = np.inf
-
-
-FREE = Charges()
-"""Nothing."""
-
-
-class Background(NamedTuple):
-    """Other people's transfer: endless, as fast as fair sharing lets it, but not above ``rate_bps``."""
-
-    src: int
-    dst: int
-    rate_bps: float = np.inf
-    start_s: float = 0.0
-    stop_s: float = np.inf
-
-
-class Change(NamedTuple):
-    """From ``at_s`` on a link has another capacity."""
-
-    link: int
-    at_s: float
-    capacity_bps: float
 
 
 class Traffic:
@@ -100,33 +53,36 @@ class Traffic:
     Parameters
     ----------
     links : Links
-    background : sequence of Background
-    changes : sequence of Change
+    start_s : float
+        When time 0 is, counted as the topology's background and changes are.
     """
 
-    def __init__(self, links: Links, background: Sequence[Background] = (), changes: Sequence[Change] = ()) -> None:
+    def __init__(self, links: Links, start_s: float = 0.0) -> None:
         self._topology = links
         self._numbers: dict[int, int] = {}
         self._ended = 0
-        capacity = np.append(links.capacity_bps, [other.rate_bps for other in background]) / 8
+        background, changes = links.background, links.changes
+        capacity = np.append(links.capacity_bps, background.rate_bps) / 8
         self._links = np.zeros(len(capacity), LINK)
         self._links["capacity"] = capacity
         self._crossings = np.zeros(0, CROSSING)
         self._classes = np.zeros(0, CLASS)
         self._transfers = np.zeros(0, TRANSFER)
         self._followers = np.zeros(0, np.int64)
-        self._endless = len(background)
+        self._endless = len(background.rate_bps)
         self._left = np.array([self._endless + 1])  # collective 0 is the background, which never ends
-        self._queue = np.zeros(len(changes) + 2 * len(background), EVENT)
-        self._changes = np.array([(change.link, change.capacity_bps / 8) for change in changes], CHANGE)
+        self._changes = np.zeros(len(changes.link), CHANGE)
+        self._changes["link"] = changes.link
+        self._changes["capacity"] = changes.factor * capacity[changes.link]
+        self._queue = np.zeros(len(changes.link) + 2 * self._endless, EVENT)
         self._heap = np.zeros(0, np.int64)
         self._todo = np.zeros((3, len(capacity)), np.int64)
         self._sizes = np.array([0, 0, 0, 1, 0])
         self._clock = np.zeros(1)
-        for i, change in enumerate(changes):
-            enqueue(change.at_s, KINDS * i + CHANGES, self._queue, self._sizes)
-        for i, other in enumerate(background):
-            self._add_background(i, other)
+        for i, at_s in enumerate((changes.time_s - start_s).tolist()):
+            enqueue(max(at_s, 0.0), KINDS * i + CHANGES, self._queue, self._sizes)
+        for i in range(self._endless):
+            self._add_background(i, start_s)
 
     @property
     def now_s(self) -> float:
@@ -144,7 +100,12 @@ class Traffic:
         return int(self._sizes[SOLUTIONS])
 
     def add(
-        self, schedule: Schedule, at_s: float, charges: Charges = FREE, earliest_s: FloatArray | None = None
+        self,
+        schedule: Schedule,
+        at_s: float,
+        terms: Terms,
+        reduce_bytes_s: float = np.inf,
+        earliest_s: FloatArray | None = None,
     ) -> int:
         """Put in a collective that is launched at ``at_s``.
 
@@ -154,7 +115,10 @@ class Traffic:
             At least one transfer.
         at_s : float
             Not before :attr:`now_s`.
-        charges : Charges
+        terms : Terms
+            What it pays besides sharing links.
+        reduce_bytes_s : float
+            At which a receiver adds what arrives to what it has.
         earliest_s : FloatArray, shape [T], optional
             When each transfer may start, should those that it waits for be done before.
 
@@ -165,14 +129,13 @@ class Traffic:
         """
         self._drop_ended()
         first, collective, more = len(self._transfers), len(self._left), len(schedule)
-        launched_s = at_s + charges.launch_s
+        launched_s = at_s + terms.launch_s
         new = np.zeros(more, TRANSFER)
-        new["owner"], way_s = self._classes_of(schedule.src, schedule.dst)
+        new["owner"], new["latency"] = self._classes_of(schedule.src, schedule.dst, terms)
         new["group"] = collective
-        new["bytes"] = schedule.bytes / charges.efficiency
+        new["bytes"] = schedule.bytes / terms.efficiency
         new["earliest"] = launched_s if earliest_s is None else np.maximum(earliest_s, launched_s)
-        new["latency"] = way_s + charges.latency_s
-        new["settle"] = np.where(schedule.reduces, schedule.bytes * 8 / charges.reduce_bps, 0.0)
+        new["settle"] = np.where(schedule.reduces, schedule.bytes / reduce_bytes_s, 0.0)
         new["waits"] = waits = np.diff(schedule.first)
         stops = len(self._followers) + np.cumsum(np.bincount(schedule.after, minlength=more))
         new["first"], new["stop"] = np.append(len(self._followers), stops[:-1]), stops
@@ -204,19 +167,20 @@ class Traffic:
 
     # ------------------------------------------------------------------------------------------------- its tables
 
-    def _add_background(self, i: int, other: Background) -> None:
+    def _add_background(self, i: int, start_s: float) -> None:
         """Put in transfer i, endless, over its way and a link of its own that limits its rate."""
-        routes = self._topology.routes(np.array([other.src]), np.array([other.dst]))
-        self._extend([np.append(routes.links, len(self._topology.capacity_bps) + i)])
+        flows = self._topology.background
+        way = flows.links[flows.first[i] : flows.first[i + 1]]
+        self._extend([np.append(way, len(self._topology.capacity_bps) + i)])
         new = np.zeros(1, TRANSFER)
         new["owner"], new["bytes"] = i, np.inf
         self._transfers = np.concatenate([self._transfers, new])
-        first_bit_s = other.start_s + float(routes.latency_s[0])
-        if other.stop_s <= first_bit_s:
+        begin_s, end_s = max(float(flows.start_s[i]) - start_s, 0.0), float(flows.stop_s[i]) - start_s
+        if end_s <= begin_s:
             return
-        enqueue(first_bit_s, KINDS * i + STARTS, self._queue, self._sizes)
-        if other.stop_s < np.inf:
-            enqueue(other.stop_s, KINDS * i + STOPS, self._queue, self._sizes)
+        enqueue(begin_s, KINDS * i + STARTS, self._queue, self._sizes)
+        if end_s < np.inf:
+            enqueue(end_s, KINDS * i + STOPS, self._queue, self._sizes)
 
     def _drop_ended(self) -> None:
         """Forget the transfers of the past once nothing but the background is under way."""
@@ -226,10 +190,10 @@ class Traffic:
             self._transfers = self._transfers[: self._endless]
             self._followers = self._followers[:0]
 
-    def _classes_of(self, src: IntArray, dst: IntArray) -> tuple[IntArray, FloatArray]:
+    def _classes_of(self, src: IntArray, dst: IntArray, terms: Terms) -> tuple[IntArray, FloatArray]:
         """Return the class of each pair of workers, and the latency of its way."""
         pairs, place = np.unique(src * _PAIR + dst, return_inverse=True)
-        routes = self._topology.routes(pairs // _PAIR, pairs % _PAIR)
+        routes = self._topology.routes(pairs // _PAIR, pairs % _PAIR, terms)
         unknown = [i for i, pair in enumerate(pairs.tolist()) if pair not in self._numbers]
         first = len(self._classes)
         self._extend([routes.links[routes.first[i] : routes.first[i + 1]] for i in unknown])

@@ -140,6 +140,26 @@ def test_the_double_tree_is_exact_whatever_remains(workers, pieces, size, point)
     assert float(closed) == pytest.approx(played, rel=1e-9, abs=0)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=6), st.booleans(), POINTS)
+def test_direct_chunks_by_source_or_by_destination_are_exact(sizes, by_source, point):
+    workers = len(sizes)
+    chunks = np.broadcast_to(np.array(sizes)[:, None] if by_source else np.array(sizes), (workers, workers))
+    closed = float(critical_path("all-to-all", sizes, (), "direct", chunks=chunks).seconds(*point))
+    moves = schedule("all-to-all", sizes, (), "direct", chunks=chunks)
+    assert closed == pytest.approx(played_s(moves, equal_star(workers, *point[:2]), *point[2:]), rel=1e-9, abs=0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 7), st.data(), POINTS)
+def test_pairwise_takes_any_matrix_of_chunks(workers, data, point):
+    row = st.lists(st.integers(0, 10**6), min_size=workers, max_size=workers)
+    chunks = np.array([data.draw(row) for _ in range(workers)])
+    closed = float(critical_path("all-to-all", chunks.sum(axis=1), chunks=chunks).seconds(*point))
+    moves = schedule("all-to-all", chunks.sum(axis=1), chunks=chunks)
+    assert closed == pytest.approx(played_s(moves, equal_star(workers, *point[:2]), *point[2:]), rel=1e-9, abs=0)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6), st.integers(1, 8), st.data(), POINTS)
 def test_servers_take_what_the_closed_form_says(push, servers, data, point):
@@ -261,5 +281,8 @@ def test_ten_thousand_workers_take_no_time():
         begin = time.perf_counter()
         all_reduce_seconds(algorithm, sizes, 10_000, 1e11, 1e-6, 1e-5)
         assert time.perf_counter() - begin < 0.1
+    begin = time.perf_counter()
+    assert int(critical_path("all-to-all", np.full(10_000, 10**9)).bytes) == 9_999 * 100_000
+    assert time.perf_counter() - begin < 0.1
     path = all_reduce_path("halving-doubling", 8192 * 1000, 10_000)  # 1808 workers fold into 8192
     assert (int(path.hops), int(path.bytes)) == (2 * 13 + 2, 2 * 8191 * 1000 + 2 * 8192 * 1000)

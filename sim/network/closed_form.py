@@ -100,9 +100,8 @@ def critical_path(
             hops = (workers - 1).bit_length()
             carried = hops * largest
         case "all-to-all":
-            matrices = chunk_matrix(sent, chunks)
             hops = 1 if algorithm == "direct" else workers - 1
-            carried = _shared(matrices) if algorithm == "direct" else _pairwise(matrices)
+            carried = _all_to_all(algorithm, sent, chunks)
         case "permute":
             hops, carried = 1, np.asarray(sent[..., permuted(peers)[0]].max(axis=-1, initial=0))
     return CriticalPath.moving(hops, carried, reduced, carried > 0)
@@ -172,14 +171,18 @@ def _bruck(sent: IntArray) -> IntArray:
     return np.asarray(out.max(axis=-1))
 
 
-def _pairwise(chunks: IntArray) -> IntArray:
-    """Return the bytes of the slowest chain: where all workers' chunks are equal, N - 1 of the largest.
+def _all_to_all(algorithm: str, sent: IntArray, chunks: ArrayLike | None) -> IntArray:
+    """Return N - 1 of the largest chunk where all workers hand over the same; otherwise look at every pair."""
+    if chunks is None and (sent == sent[..., :1]).all():
+        workers = sent.shape[-1]
+        return np.asarray((workers - 1) * -(-sent[..., 0] // workers))
+    matrices = chunk_matrix(sent, chunks)
+    return _shared(matrices) if algorithm == "direct" else _pairwise(matrices)
 
-    Otherwise round by round, as every chain has a transfer of each round.
-    """
+
+def _pairwise(chunks: IntArray) -> IntArray:
+    """Return the bytes of the slowest chain, round by round: every chain has a transfer of each round."""
     workers = chunks.shape[-1]
-    if (chunks == chunks[..., :1, :]).all():
-        return np.asarray((workers - 1) * chunks[..., 0, :].max(axis=-1))
     own = np.arange(workers)
     out = into = np.zeros(chunks.shape[:-1], np.int64)
     for k in range(1, workers):

@@ -148,7 +148,6 @@ def run(
     ValueError
         Of a kind that says which key, value and allowed range are at fault, before any training.
     """
-    experiment.cluster.cluster().require_simple()
     task = experiment.make_task(search)
     schemes = experiment.parsed_schemes()
     for scheme in schemes:

@@ -232,21 +232,27 @@ class _Terms(NamedTuple):
     def of(cls, uniform: Uniform, sizes: IntArray) -> "_Terms":
         starts = np.array([terms.from_bytes for terms in uniform.terms])
         place = np.searchsorted(starts, sizes, side="right") - 1
-        columns = (
-            np.array([getattr(terms, key) for terms in uniform.terms])[place]
-            for key in ("launch_s", "latency_s", "intra_latency_s", "efficiency")
-        )
-        return cls(*columns, len(uniform.terms) > 1)
+
+        def column(key: str) -> FloatArray:
+            return np.array([getattr(terms, key) for terms in uniform.terms], np.float64)[place]
+
+        keys = ("launch_s", "latency_s", "intra_latency_s", "efficiency")
+        launch, latency, inside_latency, efficiency = map(column, keys)
+        return cls(launch, latency, inside_latency, efficiency, len(uniform.terms) > 1)
 
     def across(
-        self, path: CriticalPath, uniform: Uniform, inside_s: float | FloatArray = 0.0, fixed_s: float | FloatArray = 0.0
+        self,
+        path: CriticalPath,
+        uniform: Uniform,
+        inside_s: float | FloatArray = 0.0,
+        fixed_s: float | FloatArray = 0.0,
     ) -> Cost:
         """Return the cost of a path over NICs, which goes on at the same time as ``inside_s`` takes inside of hosts."""
         rest_s: FloatArray = path.reduced / uniform.reduce_bytes_s + fixed_s
         carried: FloatArray = path.bytes / self.efficiency
         none = np.zeros(rest_s.shape)
         if not self.by_size:
-            return Cost(1.0 * path.launches, 1.0 * path.hops, carried, rest_s, none + inside_s)
+            return Cost(path.launches.astype(float), path.hops.astype(float), carried, rest_s, none + inside_s)
         # Terms by size are the cluster's own; only the bandwidth is left to vary. The latency counts as 0 bytes would,
         # so that the comparison with what happens inside of hosts stays exact.
         own_s = path.launches * self.launch_s + path.hops * self.latency_s
@@ -260,7 +266,7 @@ class _Terms(NamedTuple):
         none = np.zeros(inside_s.shape)
         if self.by_size:
             return Cost(none, none, none, fixed_s + path.launches * self.launch_s, inside_s)
-        return Cost(1.0 * path.launches, none, none, fixed_s + none, inside_s)
+        return Cost(path.launches.astype(float), none, none, fixed_s + none, inside_s)
 
     def inside_s(self, path: CriticalPath, uniform: Uniform) -> FloatArray:
         """Return how long a path takes over the ports of GPUs, launch and additions aside."""

@@ -1,25 +1,56 @@
 """A step in closed form: sums and maxima over its graph, vectorised over logs, clusters and compression costs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..network.closed_form import FloatArray
-from .graph import OVERHEAD, StepGraph
+from ..network.costs import Cost, Costs
+from ..network.critical import ClosedFormError, FloatArray
+from .graph import OVERHEAD, Resource, StepGraph
+from .options import StepOptions
 from .phases import EXCHANGE, WAIT, Activity, Phases, add_up
+
+Priced = tuple[tuple[Cost, ...], ...]
+"""The costs of each exchange's collectives."""
+
+
+def price(graph: StepGraph, costs: Costs | None, options: StepOptions) -> Priced:
+    """Return what a graph's exchanges cost on a cluster.
+
+    Parameters
+    ----------
+    costs : Costs or None
+        None where the step has no exchange.
+
+    Raises
+    ------
+    ClosedFormError
+        If there is no closed form; the message says why.
+    """
+    if options.streams > 1 and len(graph.exchanges) > 1:
+        raise ClosedFormError(f"{options.streams} communication streams share the links")
+    if costs is None:
+        return ()
+    return tuple(tuple(costs.cost(batch) for batch in exchange.batches) for exchange in graph.exchanges)
 
 
 def step_times(
-    graph: StepGraph, bandwidth_bps: ArrayLike, latency_s: ArrayLike, launch_s: ArrayLike, factor: ArrayLike
+    graph: StepGraph,
+    priced: Priced,
+    bandwidth_bps: ArrayLike,
+    latency_s: ArrayLike,
+    launch_s: ArrayLike,
+    factor: ArrayLike,
 ) -> Phases:
     """Return where the time of a graph's G steps goes.
 
     Parameters
     ----------
     graph : StepGraph
+    priced : Priced
     bandwidth_bps, latency_s, launch_s : array
-        As in :class:`gradwire.sim.cluster.Cluster`.
+        As in :class:`gradwire.sim.cluster.Uniform`.
     factor : array
         The overhead's factor.
 
@@ -30,29 +61,41 @@ def step_times(
     """
     point = (bandwidth_bps, latency_s, launch_s, factor)
     shape = np.broadcast_shapes((len(graph.logs),), *(np.shape(value) for value in point))
-    return add_up(activities(graph, *point), shape)
+    return add_up(activities(graph, priced, *point), shape)
 
 
 def activities(
-    graph: StepGraph, bandwidth_bps: ArrayLike, latency_s: ArrayLike, launch_s: ArrayLike, factor: ArrayLike
+    graph: StepGraph,
+    priced: Priced,
+    bandwidth_bps: ArrayLike,
+    latency_s: ArrayLike,
+    launch_s: ArrayLike,
+    factor: ArrayLike,
 ) -> Iterator[Activity]:
     """Evaluate a graph; yield what a worker does, each resource's activities in order."""
     scale = np.asarray(factor, np.float64)
-    compute: FloatArray = np.zeros(())
-    network: FloatArray = np.zeros(())
-    done: list[FloatArray] = []
+    free: dict[Resource, FloatArray] = {name: np.zeros(()) for name in ("compute", "codec", "network")}
+    exchanged: list[FloatArray] = []
+    ended: list[FloatArray] = []
     for task in graph.tasks:
-        if task.after is not None:
-            start = np.maximum(compute, done[task.after])
-            yield Activity(0, WAIT, task.message, compute, start - compute)
-            compute = start
+        start = free[task.resource]
+        for other in _waits(task.after, exchanged) + _waits(task.needs, ended):
+            start = np.maximum(start, other)
+        if start is not free[task.resource]:
+            yield Activity(0, task.resource, WAIT, task.message, free[task.resource], start - free[task.resource])
         seconds = scale * task.seconds if task.kind in OVERHEAD else np.asarray(task.seconds)
-        yield Activity(0, task.kind, task.message, compute, seconds)
-        compute = compute + seconds
+        yield Activity(0, task.resource, task.kind, task.message, start, seconds)
+        free[task.resource] = start + seconds
+        ended.append(start + seconds)
         if task.before is not None:
-            exchange = graph.exchanges[task.before]
-            start = np.maximum(network, compute)
-            seconds = exchange.path.seconds(bandwidth_bps, latency_s, launch_s)
-            yield Activity(0, EXCHANGE, exchange.message, start, seconds)
-            network = start + seconds
-            done.append(network)
+            start = np.maximum(free["network"], ended[-1])
+            parts = (cost.seconds(bandwidth_bps, latency_s, launch_s) for cost in priced[task.before])
+            seconds = sum(parts, start=np.zeros(()))
+            yield Activity(0, "network", EXCHANGE, graph.exchanges[task.before].message, start, seconds)
+            free["network"] = start + seconds
+            exchanged.append(free["network"])
+
+
+def _waits(place: int | None, times: Sequence[FloatArray]) -> list[FloatArray]:
+    """Return what must be over before a task starts."""
+    return [] if place is None else [times[place]]

@@ -1,12 +1,15 @@
 """The graph of a training step: what a worker computes and exchanges, in which order, and what waits for what.
 
-A worker has one compute resource and one communication stream, and each does one thing at a time in an order that is
-fixed beforehand:
+A worker has one compute resource and one communication stream or several, and each does one thing at a time in an
+order that is fixed beforehand:
 
 - compute: the forward pass; then, for each message in order, the backward pass of the layers that complete it, and its
   encoding; the rest of the backward pass; then, for each round r from 1 on and each message in order that has so many
   rounds, the work between rounds, in whose place the decoding stands after the last one; the optimizer;
-- communication: by round, then by message.
+- communication: by round, then by message; of several streams, each takes the next exchange in turn.
+
+Encoding, the work between rounds and decoding may have a stream of their own (``codec``), in the same order; the
+optimizer waits for its end.
 
 An exchange starts when its message's work is done and the stream is free; the work after a round starts when its
 exchange is done and the compute resource is free. Because the order does not depend on what happens to be ready first,
@@ -22,12 +25,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ...compressors.wirelog import MessageLog, StepLog, Work
-from ..network.closed_form import CriticalPath, FloatArray, IntArray, critical_path
+from ..network.costs import Batch
+from ..network.critical import FloatArray
 from .device import Device
+from .options import StepOptions
 from .overhead import Overhead, Parse, cost_of, decodes_all
 from .workload import Workload
 
 Kind = Literal["forward", "backward", "encode", "between", "decode", "optimizer"]
+Resource = Literal["compute", "codec", "network"]
 OVERHEAD: frozenset[str] = frozenset({"encode", "between", "decode"})
 """The kinds of tasks that the overhead's factor multiplies."""
 
@@ -46,6 +52,10 @@ class Task(NamedTuple):
         The exchange that it waits for, a position in the step's exchanges.
     before : int or None
         The exchange that waits for it.
+    resource : {"compute", "codec"}
+        Which of the worker's resources does it.
+    needs : int or None
+        The task on another resource that it waits for, a position in the step's tasks.
     """
 
     kind: Kind
@@ -53,6 +63,8 @@ class Task(NamedTuple):
     seconds: float
     after: int | None = None
     before: int | None = None
+    resource: Resource = "compute"
+    needs: int | None = None
 
 
 class Exchange(NamedTuple):
@@ -61,13 +73,16 @@ class Exchange(NamedTuple):
     Attributes
     ----------
     message, round : int
-    path : CriticalPath, shape [G]
-        Of the collectives one after the other, in each of the graph's G logs.
+    stream : int
+        The communication stream that does it.
+    batches : tuple of Batch
+        Its collectives, one after the other, in each of the graph's G logs.
     """
 
     message: int
     round: int
-    path: CriticalPath
+    stream: int
+    batches: tuple[Batch, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +92,7 @@ class StepGraph:
     Attributes
     ----------
     tasks : tuple of Task
-        In compute order.
+        In an order in which each comes after what it waits for; on each resource they are done in this order.
     exchanges : tuple of Exchange
         In communication order, which is also the order in which tasks let them start.
     logs : tuple of StepLog, length G
@@ -98,7 +113,7 @@ class _Message(NamedTuple):
     backward_s: float
     encode_s: float
     after_round_s: tuple[float, ...]
-    paths: tuple[CriticalPath, ...]
+    rounds: tuple[tuple[Batch, ...], ...]
 
 
 class GraphBuilder:
@@ -111,14 +126,19 @@ class GraphBuilder:
     workload : Workload
     overhead : Overhead
     device : Device
-    overlap : bool
-        False: nothing is encoded or sent before the backward pass is over.
+    options : StepOptions
     parse : callable
         Reads a scheme's text form.
     """
 
     def __init__(
-        self, ready: Sequence[int], workload: Workload, overhead: Overhead, device: Device, overlap: bool, parse: Parse
+        self,
+        ready: Sequence[int],
+        workload: Workload,
+        overhead: Overhead,
+        device: Device,
+        options: StepOptions,
+        parse: Parse,
     ) -> None:
         layers = len(workload.layers)
         if any(not 0 <= last < layers for last in ready):
@@ -127,7 +147,7 @@ class GraphBuilder:
         self.workload = workload
         self.overhead = overhead
         self.device = device
-        self.overlap = overlap
+        self.options = options
         self.parse = parse
         self._costs: dict[tuple[Work, int, tuple[str, ...]], FloatArray] = {}
 
@@ -137,11 +157,12 @@ class GraphBuilder:
         messages: list[_Message] = []
         through = 0
         for position, log in enumerate(logs[0]):
-            end = max(through, self._ready(log)) if self.overlap else len(backward_s)
+            end = max(through, self._ready(log)) if self.options.overlap else len(backward_s)
             own_logs = [step[position] for step in logs]
             messages.append(self._message(own_logs, math.fsum(backward_s[through:end])))
             through = end
-        tasks, exchanges = _order(self.workload, messages, math.fsum(backward_s[through:]))
+        order = _Order(self.options)
+        tasks, exchanges = order.step(self.workload, messages, math.fsum(backward_s[through:]))
         return StepGraph(tasks, exchanges, tuple(logs), np.array([_mean_sent_bytes(step) for step in logs]))
 
     def _ready(self, log: MessageLog) -> int:
@@ -161,7 +182,8 @@ class GraphBuilder:
         costs = [self._work(work, workers, last_round) for work in first.work]
         encode_s, between_s, decode_s = sum(costs, np.zeros(3)).tolist()
         after_round_s = (between_s,) * (len(rounds) - 1) + (decode_s,)
-        return _Message(first.message, backward_s, encode_s, after_round_s, tuple(_path(logs, own) for own in rounds))
+        batches = tuple(tuple(_batch(logs, j) for j in own) for own in rounds)
+        return _Message(first.message, backward_s, encode_s, after_round_s, batches)
 
     def _work(self, work: Work, workers: int, last_round: tuple[str, ...]) -> FloatArray:
         """Return the seconds before the first round, before each further one, and after the last one."""
@@ -179,48 +201,63 @@ class GraphBuilder:
 def structure(step: StepLog) -> tuple[object, ...]:
     """Return all of a step log but the numbers of bytes; steps that agree in it share a graph."""
     return tuple(
-        (m.message, m.work, tuple((c.operation, c.round, c.peers, len(c.sent_bytes)) for c in m.collectives))
+        (m.message, m.work, tuple((c.operation, c.round, c.peers, len(c.sent_bytes), bool(c.chunks)) for c in m.collectives))
         for m in step
     )
 
 
-def _order(
-    workload: Workload, messages: list[_Message], rest_s: float
-) -> tuple[tuple[Task, ...], tuple[Exchange, ...]]:
-    """Put tasks and exchanges in the order that the module's docstring describes."""
-    tasks = [Task("forward", None, workload.forward_s)]
-    exchanges: list[Exchange] = []
-    place: dict[tuple[int, int], int] = {}  # of an exchange, by message and round
+class _Order:
+    """Puts tasks and exchanges in the order that the module's docstring describes."""
 
-    def post(message: _Message, r: int) -> int | None:
-        if r == len(message.paths):
-            return None
-        place[message.number, r] = len(exchanges)
-        exchanges.append(Exchange(message.number, r, message.paths[r]))
-        return place[message.number, r]
+    def __init__(self, options: StepOptions) -> None:
+        self.streams = options.streams
+        self.codec: Resource = "codec" if options.codec == "stream" else "compute"
+        self.slowdown = options.slowdown if options.codec == "stream" else 1.0
+        self.tasks: list[Task] = []
+        self.exchanges: list[Exchange] = []
+        self.place: dict[tuple[int, int], int] = {}  # of an exchange, by message and round
 
-    for message in messages:
-        tasks.append(Task("backward", message.number, message.backward_s))
-        tasks.append(Task("encode", message.number, message.encode_s, before=post(message, 0)))
-    tasks.append(Task("backward", None, rest_s))
-    for r in range(1, 1 + max((len(message.paths) for message in messages), default=0)):
+    def step(
+        self, workload: Workload, messages: list[_Message], rest_s: float
+    ) -> tuple[tuple[Task, ...], tuple[Exchange, ...]]:
+        """Return the tasks and exchanges of a step."""
+        self.tasks.append(Task("forward", None, workload.forward_s))
         for message in messages:
-            if r <= len(message.paths):
-                kind: Kind = "between" if r < len(message.paths) else "decode"
-                after, seconds = place[message.number, r - 1], message.after_round_s[r - 1]
-                tasks.append(Task(kind, message.number, seconds, after, post(message, r)))
-    tasks.append(Task("optimizer", None, workload.optimizer_s))
-    return tuple(tasks), tuple(exchanges)
+            self.tasks.append(Task("backward", message.number, message.backward_s))
+            self._work("encode", message, message.encode_s, 0, needs=len(self.tasks) - 1)
+        self.tasks.append(Task("backward", None, rest_s))
+        for r in range(1, 1 + max((len(message.rounds) for message in messages), default=0)):
+            for message in messages:
+                if r <= len(message.rounds):
+                    kind: Kind = "between" if r < len(message.rounds) else "decode"
+                    self._work(kind, message, message.after_round_s[r - 1], r)
+        last = max((i for i, task in enumerate(self.tasks) if task.resource == "codec"), default=None)
+        self.tasks.append(Task("optimizer", None, workload.optimizer_s, needs=last))
+        return tuple(self.tasks), tuple(self.exchanges)
+
+    def _work(self, kind: Kind, message: _Message, seconds: float, r: int, needs: int | None = None) -> None:
+        """Add what is done for a message before its round r, and that round if there is one."""
+        after = self.place[message.number, r - 1] if r else None
+        before = self._post(message, r)
+        needs = needs if self.codec == "codec" else None
+        self.tasks.append(Task(kind, message.number, seconds * self.slowdown, after, before, self.codec, needs))
+
+    def _post(self, message: _Message, r: int) -> int | None:
+        """Add round r of a message; return its place, or None if there is no such round."""
+        if r == len(message.rounds):
+            return None
+        number = len(self.exchanges)
+        self.place[message.number, r] = number
+        self.exchanges.append(Exchange(message.number, r, number % self.streams, message.rounds[r]))
+        return number
 
 
-def _path(logs: list[MessageLog], positions: list[int]) -> CriticalPath:
-    """Return the critical path of some of a message's collectives, one after the other, in each log."""
-    total = CriticalPath(*(np.zeros(len(logs), np.int64) for _ in CriticalPath._fields))
-    for j in positions:
-        first = logs[0].collectives[j]
-        sent: IntArray = np.array([log.collectives[j].sent_bytes for log in logs], np.int64)
-        total = total.then(critical_path(first.operation, sent, first.peers))
-    return total
+def _batch(logs: list[MessageLog], j: int) -> Batch:
+    """Return a message's collective number j in each log."""
+    first = logs[0].collectives[j]
+    sent = np.array([log.collectives[j].sent_bytes for log in logs], np.int64)
+    chunks = tuple(log.collectives[j].chunks for log in logs) if first.chunks else ()
+    return Batch(first.operation, first.peers, sent, chunks)
 
 
 def _mean_sent_bytes(step: StepLog) -> float:

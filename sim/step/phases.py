@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..network.closed_form import FloatArray
+from ..network.critical import FloatArray
+from .graph import Resource
 
 WAIT = "wait"
 """The kind of activity in which the compute resource idles until an exchange is done."""
@@ -20,6 +21,7 @@ class Activity(NamedTuple):
     Attributes
     ----------
     worker : int
+    resource : {"compute", "codec", "network"}
     kind : str
         The kind of a :class:`gradwire.sim.step.graph.Task`, or :data:`WAIT` or :data:`EXCHANGE`.
     message : int or None
@@ -28,6 +30,7 @@ class Activity(NamedTuple):
     """
 
     worker: int
+    resource: Resource
     kind: str
     message: int | None
     start_s: ArrayLike
@@ -47,7 +50,7 @@ class Phases(NamedTuple):
         Decoding and the work between rounds.
     optimizer_s : FloatArray
     exposed_communication_s : FloatArray
-        How long the compute resource waits for exchanges.
+        How long the compute resource waits for exchanges, and for encoding and decoding on a stream of their own.
     communication_s : FloatArray
         How long the communication stream is busy.
     """
@@ -63,12 +66,17 @@ class Phases(NamedTuple):
 
 
 def add_up(worker: Iterable[Activity], shape: tuple[int, ...]) -> Phases:
-    """Add up one worker's activities, the last of which ends the step, to arrays of some shape."""
+    """Add up one worker's activities, to arrays of some shape; the optimizer ends the step.
+
+    What is encoded and decoded beside the model is not part of the sum: the optimizer's waiting for it is.
+    """
     kinds = ("forward", "backward", "encode", "between", "decode", "optimizer", WAIT, EXCHANGE)
     total: dict[str, FloatArray] = {kind: np.zeros(()) for kind in kinds}
     for activity in worker:
-        total[activity.kind] = total[activity.kind] + np.asarray(activity.seconds)
-        end_s = np.asarray(activity.start_s) + activity.seconds
+        if activity.resource != "codec":
+            total[activity.kind] = total[activity.kind] + np.asarray(activity.seconds)
+        if activity.kind == "optimizer":
+            end_s = np.asarray(activity.start_s) + activity.seconds
     sums = (
         end_s,
         total["forward"],

@@ -2,29 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...compressors.errors import InputError
 from ...compressors.spec import parse_scheme
 from ...compressors.wirelog import StepLog
 from ..cluster import Cluster
-from ..network.closed_form import FloatArray, IntArray
-from .closed_form import activities, step_times
+from ..network.costs import Costs
+from ..network.critical import ClosedFormError, FloatArray, IntArray
+from .closed_form import Priced, activities, price, step_times
 from .device import Device
 from .events import play_step
-from .graph import GraphBuilder, StepGraph, structure
+from .graph import GraphBuilder, Resource, StepGraph, structure
+from .options import Engine, StepOptions
 from .overhead import Overhead, Parse
-from .phases import EXCHANGE, WAIT, Activity, Phases, add_up
+from .phases import WAIT, Activity, Phases, add_up
+from .synthetic import fused
 from .workload import Workload
 
-Engine = Literal["closed-form", "events"]
-Resource = Literal["compute", "network"]
+DEFAULTS = StepOptions()
 
 
 class Span(NamedTuple):
-    """Something that a worker's ``compute`` or ``network`` did, from when to when in virtual time."""
+    """Something that a worker's ``compute``, ``codec`` or ``network`` did, from when to when in virtual time."""
 
     worker: int
     resource: Resource
@@ -41,11 +44,20 @@ class Plan:
     ----------
     graphs : tuple of StepGraph
         One for each structure that a step has.
+    costs : tuple of Costs
+        What prices each graph's exchanges.
+    priced : tuple of Priced, or None
+        What each graph's exchanges cost in closed form; None if there is none for all of them.
+    why : str
+        Why there is a closed form, or why not.
     graph, row : IntArray, shape [steps]
         Which graph a step has, and which of its logs.
     """
 
     graphs: tuple[StepGraph, ...]
+    costs: tuple[Costs, ...]
+    priced: tuple[Priced, ...] | None
+    why: str
     graph: IntArray
     row: IntArray
 
@@ -57,7 +69,7 @@ class Plan:
         Parameters
         ----------
         bandwidth_bps, latency_s, launch_s : array
-            As in :class:`gradwire.sim.cluster.Cluster`; these and the factor broadcast against each other.
+            In place of the cluster's; these and the factor broadcast against each other.
         factor : array
             The overhead's factor.
 
@@ -65,12 +77,19 @@ class Plan:
         -------
         FloatArray
             Seconds, in the shape of the points.
+
+        Raises
+        ------
+        InputError
+            If there is no closed form.
         """
+        if self.priced is None:
+            raise InputError(f"many points at once need the closed form, but {self.why}")
         points = [np.asarray(value, np.float64)[..., None] for value in (bandwidth_bps, latency_s, launch_s, factor)]
         total = np.zeros(np.broadcast_shapes(*(np.shape(value)[:-1] for value in points)))
-        for i, graph in enumerate(self.graphs):
+        for i, (graph, priced) in enumerate(zip(self.graphs, self.priced, strict=True)):
             times = np.bincount(self.row[self.graph == i], minlength=len(graph.logs))
-            total = total + step_times(graph, *points).step_s @ times
+            total = total + step_times(graph, priced, *points).step_s @ times
         return total
 
 
@@ -95,8 +114,10 @@ class Timeline:
         How long the compute resource waits for it.
     sent_bytes : FloatArray
         What a worker hands over to the network, on average over the workers.
-    plan, cluster, factor, engine
-        What the times were computed from and how, for :meth:`spans`.
+    plan, cluster, factor
+        What the times were computed from, for :meth:`spans`.
+    engine : {"closed-form", "events"}
+        What computed them, and ``why``.
     """
 
     step_s: FloatArray
@@ -113,6 +134,7 @@ class Timeline:
     cluster: Cluster
     factor: float
     engine: Engine
+    why: str
 
     def spans(self, step: int) -> list[Span]:
         """Return what happened in a step, for a trace.
@@ -125,10 +147,12 @@ class Timeline:
         """
         graph, row = self.plan.graphs[self.plan.graph[step]], int(self.plan.row[step])
         start_s = float(self.end_s[step] - self.step_s[step])
-        if self.engine == "events":
-            done = play_step(graph, graph.logs[row], self.cluster, self.factor)
+        costs = self.plan.costs[self.plan.graph[step]]
+        if self.engine == "events" or self.plan.priced is None:
+            done = play_step(graph, graph.logs[row], costs, self.factor, start_s).activities
         else:
-            done = list(activities(graph, *_point(self.cluster, self.factor)))
+            priced = self.plan.priced[self.plan.graph[step]]
+            done = list(activities(graph, priced, *_point(costs, self.factor)))
         spans = (_span(activity, row, start_s) for activity in done if activity.kind != WAIT)
         return [span for span in spans if span.end_s > span.start_s]
 
@@ -140,15 +164,14 @@ def timeline(
     cluster: Cluster,
     overhead: Overhead,
     device: Device,
+    options: StepOptions = DEFAULTS,
     *,
-    overlap: bool = True,
-    engine: Engine = "closed-form",
     parse: Parse = parse_scheme,
 ) -> Timeline:
-    """Play the steps of a run on a cluster of equal workers, one after the other.
+    """Play the steps of a run on a cluster, one after the other.
 
     The order of things within a step is fixed (:mod:`gradwire.sim.step.graph`), so that a step's duration is a
-    continuous and monotone function of every rate and cost.
+    continuous and monotone function of every rate and cost, as long as collectives do not share links.
 
     Parameters
     ----------
@@ -159,35 +182,39 @@ def timeline(
         (:func:`gradwire.sim.step.workload.ready_after`).
     workload, cluster, overhead, device
         What a worker computes; what connects the workers; how compression is charged, and on what.
-    overlap : bool
-        Whether messages are encoded and sent while the backward pass goes on.
-    engine : {"closed-form", "events"}
-        Both give the same times to rounding. The events are slower and show every worker.
+    options : StepOptions
     parse : callable
         Reads the text form of the schemes in the log.
 
     Raises
     ------
+    InputError
+        If the cluster has too few GPUs, or a closed form is asked for where there is none.
     ValueError
-        If the log does not fit ``ready``, or ``ready`` does not fit the workload, or the cluster is described by more
-        than bandwidth, latency and launch.
+        If the log does not fit ``ready``, or ``ready`` does not fit the workload.
     """
-    cluster.require_simple()
-    plan = plan_steps(steps, ready, workload, overhead, device, overlap=overlap, parse=parse)
-    if engine == "events":
-        parts = [_by_events(graph, cluster, overhead.factor) for graph in plan.graphs]
+    plan = plan_steps(steps, ready, workload, overhead, device, cluster, options, parse=parse)
+    if options.engine == "closed-form" and plan.priced is None:
+        raise InputError(f"timing.engine = 'closed-form': there is none, for {plan.why}; use 'auto' or 'events'")
+    if options.engine == "events" or plan.priced is None:
+        engine: Engine = "events"
+        of_step = _by_events(plan, cluster, overhead.factor)
     else:
-        parts = [step_times(graph, *_point(cluster, overhead.factor)) for graph in plan.graphs]
-    of_step = {name: _spread(plan, [getattr(part, name) for part in parts]) for name in Phases._fields}
-    sent_bytes = _spread(plan, [graph.sent_bytes for graph in plan.graphs])
+        engine = "closed-form"
+        parts = [
+            step_times(graph, priced, *_point(costs, overhead.factor))
+            for graph, priced, costs in zip(plan.graphs, plan.priced, plan.costs, strict=True)
+        ]
+        of_step = {name: _spread(plan, [getattr(part, name) for part in parts]) for name in Phases._fields}
     return Timeline(
         **of_step,
         end_s=np.cumsum(of_step["step_s"]),
-        sent_bytes=sent_bytes,
+        sent_bytes=_spread(plan, [graph.sent_bytes for graph in plan.graphs]),
         plan=plan,
         cluster=cluster,
         factor=overhead.factor,
         engine=engine,
+        why="asked for" if options.engine == engine else plan.why,
     )
 
 
@@ -197,15 +224,18 @@ def plan_steps(
     workload: Workload,
     overhead: Overhead,
     device: Device,
+    cluster: Cluster,
+    options: StepOptions = DEFAULTS,
     *,
-    overlap: bool = True,
     parse: Parse = parse_scheme,
 ) -> Plan:
     """Sort the steps of a run by what they do, for :func:`timeline` or for many points at once.
 
     The parameters are those of :func:`timeline`; the overhead's factor is not used.
     """
-    builder = GraphBuilder(ready, workload, overhead, device, overlap, parse)
+    if options.one_bucket_first and steps:
+        steps = [(fused(steps[0], max(message.message for message in steps[0])),) if steps[0] else (), *steps[1:]]
+    builder = GraphBuilder(ready, workload, overhead, device, options, parse)
     numbers: dict[StepLog, int] = {}
     number = np.array([numbers.setdefault(step, len(numbers)) for step in steps], np.int64)
     distinct = tuple(numbers)
@@ -216,7 +246,18 @@ def plan_steps(
     for i, members in enumerate(groups.values()):
         graph[members], row[members] = i, range(len(members))
     graphs = tuple(builder.graph([distinct[i] for i in members]) for members in groups.values())
-    return Plan(graphs, graph[number], row[number])
+    costs = tuple(_costs(graph, cluster, options) for graph in graphs)
+    try:
+        priced = tuple(price(*pair, options) for pair in zip(graphs, costs, strict=True))
+    except ClosedFormError as error:
+        return Plan(graphs, costs, None, str(error), graph[number], row[number])
+    return Plan(graphs, costs, priced, "hosts and links are equal, and nothing contends", graph[number], row[number])
+
+
+def _costs(graph: StepGraph, cluster: Cluster, options: StepOptions) -> Costs:
+    """Return what prices a graph's exchanges; all of a run's workers take part in each."""
+    workers = max((len(c.sent_bytes) for message in graph.logs[0] for c in message.collectives), default=1)
+    return Costs(cluster, workers, options.algorithms, options.gathers)
 
 
 def _spread(plan: Plan, by_graph: list[FloatArray]) -> FloatArray:
@@ -228,16 +269,44 @@ def _spread(plan: Plan, by_graph: list[FloatArray]) -> FloatArray:
     return values
 
 
-def _by_events(graph: StepGraph, cluster: Cluster, factor: float) -> Phases:
-    """Play each of a graph's logs; add up what worker 0 did, which all workers did alike."""
-    played = [play_step(graph, log, cluster, factor) for log in graph.logs]
-    each = [add_up((activity for activity in step if activity.worker == 0), ()) for step in played]
-    return Phases(*(np.array(values) for values in zip(*each, strict=True)))
+def _by_events(plan: Plan, cluster: Cluster, factor: float) -> dict[str, FloatArray]:
+    """Play every step, equal ones once as long as the cluster does not change.
+
+    Returns
+    -------
+    dict of str to FloatArray, shape [steps]
+        The phases of the worker that is last; without stragglers all workers do alike.
+    """
+    changes = [change_s for change_s in _changes_s(cluster) if change_s > 0]
+    settled_s = max(changes, default=0.0)
+    known: dict[tuple[int, int], Phases] = {}
+    found: list[Phases] = []
+    now_s = 0.0
+    for i, row in zip(plan.graph.tolist(), plan.row.tolist(), strict=True):
+        steady = now_s >= settled_s
+        if not steady or (i, row) not in known:
+            played = play_step(plan.graphs[i], plan.graphs[i].logs[row], plan.costs[i], factor, now_s)
+            phases = add_up((activity for activity in played.activities if activity.worker == 0), ())
+            if steady:
+                known[i, row] = phases
+        else:
+            phases = known[i, row]
+        found.append(phases)
+        now_s += float(phases.step_s)
+    return {name: np.array([getattr(phases, name) for phases in found], np.float64) for name in Phases._fields}
 
 
-def _point(cluster: Cluster, factor: float) -> tuple[float, float, float, float]:
-    """Return a cluster and an overhead factor as the closed form takes them."""
-    return cluster.bandwidth, cluster.latency, cluster.launch, factor
+def _changes_s(cluster: Cluster) -> list[float]:
+    """Return when the cluster changes in the course of a run."""
+    topology = cluster.topology(1)
+    flows = topology.background
+    return [*topology.changes.time_s.tolist(), *flows.start_s.tolist(), *flows.stop_s[flows.stop_s < np.inf].tolist()]
+
+
+def _point(costs: Costs, factor: float) -> tuple[float, float, float, float]:
+    """Return a uniform cluster and an overhead factor as the closed form takes them."""
+    uniform = costs.check_uniform()
+    return uniform.bandwidth_bps, uniform.latency_s, uniform.launch_s, factor
 
 
 def _span(activity: Activity, row: int, offset_s: float) -> Span:
@@ -246,5 +315,4 @@ def _span(activity: Activity, row: int, offset_s: float) -> Span:
         float(np.ravel(value)[row if np.size(value) > 1 else 0]) for value in (activity.start_s, activity.seconds)
     )
     name = activity.kind if activity.message is None else f"{activity.kind} {activity.message}"
-    resource: Resource = "network" if activity.kind == EXCHANGE else "compute"
-    return Span(activity.worker, resource, name, offset_s + start_s, offset_s + start_s + seconds)
+    return Span(activity.worker, activity.resource, name, offset_s + start_s, offset_s + start_s + seconds)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .timeline import Resource, Span, Timeline
+from .graph import Resource
+from .timeline import Span, Timeline
 
 
 def chrome_trace(runs: Mapping[str, Timeline], steps: int = 3) -> dict[str, Any]:
@@ -52,8 +53,8 @@ def _event(process: int, step: int, span: Span) -> dict[str, Any]:
 
 
 def _thread(worker: int, resource: Resource) -> int:
-    """Return the number of a thread; a worker's two stand together."""
-    return 2 * worker + (resource == "network")
+    """Return the number of a thread; a worker's stand together."""
+    return 3 * worker + ("compute", "codec", "network").index(resource)
 
 
 def _metadata(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:

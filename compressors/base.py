@@ -162,7 +162,11 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class AllToAll:
-    """Buffers of ``[W, N * m]``: chunk r goes to worker r. Reply: ``[W, N * m]``, chunk s came from worker s."""
+    """Buffers of ``[W, N * m]``: chunk r goes to worker r. Reply: ``[W, N * m]``, chunk s came from worker s.
+
+    Where chunks differ in length, a buffer is ragged with W * N rows: row ``w * N + r`` is what local worker w sends to
+    worker r, and row ``w * N + s`` of the reply is what worker s has sent to it.
+    """
 
     payload: Payload
 

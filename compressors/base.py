@@ -272,11 +272,15 @@ class Scheme(ABC):
         """Return the supremum over x of E‖C(x) - x‖² / ‖x‖², or an upper bound of it.
 
         It is omega for an unbiased scheme and 1 - delta for a contractive one. Error feedback needs it to be at most 1.
+        In a protocol where one worker may keep what another could not send, it bounds the error of ``mean`` over the
+        workers' mean of ‖x‖².
         """
 
     @abstractmethod
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
         """Return the bytes that a worker hands over for a unit, by the textbook formula, over all rounds.
+
+        Where one worker leads or is the root of a tree, it is what the worker that sends most hands over.
 
         Drivers never use it: they charge the buffers. It is for tables, and a test holds the two together. Headers
         (:data:`gradwire.compressors.payload.HEADER_BYTES` a unit, in gathers) are included.

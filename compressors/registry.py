@@ -5,6 +5,8 @@ from .feedback import ErrorFeedback
 from .lowrank.powersgd import PowerSGD
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
+from .sparsifiers.cltk import CLTK
+from .sparsifiers.gtopk import GTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
 from .sparsifiers.topk import TopK
@@ -16,6 +18,8 @@ SCHEMES: dict[str, type[Scheme]] = {
         TopK,
         RandomK,
         RandomBlock,
+        CLTK,
+        GTopK,
         QSGD,
         PowerSGD,
     )

@@ -2,6 +2,7 @@
 
 from .base import Memory, Scheme
 from .feedback import ErrorFeedback
+from .lowrank.atomo import Atomo
 from .lowrank.powersgd import PowerSGD
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
@@ -22,6 +23,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         GTopK,
         QSGD,
         PowerSGD,
+        Atomo,
     )
 }
 

@@ -71,7 +71,7 @@ def budget_in_atoms(scheme: Atomo) -> float:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-def test_every_atom_is_sent_with_its_probability_and_divided_by_it(scheme, values, exchange):
+def test_every_atom_is_sent_with_its_probability_and_divided_by_it(scheme, values):
     """So the expectation is x and the mean squared error is the sum of lambda^2 (1 / p - 1), both exactly."""
     x = values(6, 9, dtype=torch.float64)
     x[0] *= 5  # so that some atoms are certain
@@ -79,7 +79,7 @@ def test_every_atom_is_sent_with_its_probability_and_divided_by_it(scheme, value
     p = algorithm_1(list(np.abs(own)), budget_in_atoms(scheme))
     np.testing.assert_allclose(p.sum(), budget_in_atoms(scheme), rtol=1e-12)
     draws = 1500
-    drawn = np.concatenate([sent_of(exchange(scheme, x[None], step=step)) for step in range(draws)])
+    drawn = many_draws(scheme, x, draws).numpy()
     found = coordinates(scheme, x.numpy(), drawn.reshape(draws, 6, 9))
     hit = np.abs(found) > np.abs(own) / 2
     np.testing.assert_allclose(found, np.where(hit, own / p, 0), rtol=0, atol=1e-11 * np.abs(own / p).max())
@@ -88,9 +88,10 @@ def test_every_atom_is_sent_with_its_probability_and_divided_by_it(scheme, value
     assert (p == 1).any() == bool(hit.all(0).any())
 
 
-def sent_of(exchanged) -> np.ndarray:
-    outcome, _ = exchanged
-    return outcome.sent.dense(outcome.mean.reshape(-1)).numpy()
+def many_draws(scheme: Atomo, x: torch.Tensor, workers: int) -> torch.Tensor:
+    """Return what as many workers send of the same values, [workers, n]."""
+    _, sent, _ = scheme.encode(x.expand(workers, *x.shape), State(), turn(workers=workers))
+    return sent.dense(x.reshape(-1))
 
 
 @pytest.mark.parametrize("basis", ["singular", "elements", "cosine"])
@@ -118,29 +119,25 @@ def test_regression_one_shot_clipping_spends_less_than_the_budget():
     """min(1, s lambda / sum) of (10, 1, 1, 1) and s = 2 adds up to 1.46; Algorithm 1 gives 1, 1/3, 1/3, 1/3."""
     p = probabilities(torch.tensor([[10.0, 1.0, 1.0, 1.0]]), 2)
     np.testing.assert_allclose(p[0].numpy(), [1, 1 / 3, 1 / 3, 1 / 3], rtol=1e-15)
-    payloads = [
-        Atomo(2).encode(torch.diag(torch.tensor([10.0, 1, 1, 1]))[None], State(), turn(t))[0] for t in range(900)
-    ]
-    atoms = sum(payload.row_bytes[0] // (4 * 9) for payload in payloads)
+    x = torch.diag(torch.tensor([10.0, 1, 1, 1])).expand(900, 4, 4)
+    payload, _, _ = Atomo(2).encode(x, State(), turn(workers=900))
+    atoms = sum(payload.row_bytes) // (4 * 9)
     # One atom is certain; the number of others is binomial(2700, 1/3), its standard deviation 24.5.
     assert abs(atoms - 1800) < 6.2 * 24.5
 
 
-def test_regression_drawing_again_when_nothing_was_drawn_is_biased(exchange):
-    """Of one atom at p = 1/2 twice its value comes with half the draws, and nothing with the others."""
-    x = torch.diag(torch.tensor([3.0, 3.0]))[None].double()
-    totals = np.array([sent_of(exchange("atomo(budget=0.5)", x, step=step)).sum() for step in range(600)])
-    assert (totals == 0).sum() > 0
+def test_regression_drawing_again_when_nothing_was_drawn_is_biased():
+    """Two atoms of p = 1/4 each are both missing with probability 9/16, and then nothing is sent."""
+    totals = many_draws(Atomo(budget=0.5), torch.diag(torch.tensor([3.0, 3.0])), 600).sum(1).numpy()
     empty = 600 - np.count_nonzero(totals)
     tail = 2 * min(binom.cdf(empty, 600, 9 / 16), binom.sf(empty - 1, 600, 9 / 16))  # (1 - 1/4)^2
     assert tail > LEVEL
 
 
-def test_regression_the_number_of_atoms_is_not_forced_to_the_rank(exchange, values):
+def test_regression_the_number_of_atoms_is_not_forced_to_the_rank(values):
     """Drawing until there are exactly `rank` atoms changes their probabilities, of which the values are divided."""
-    x = values(1, 8, 8)
-    lengths = {exchange("atomo(budget=3)", x, step=step)[1].collectives[-1].sent_bytes[0] for step in range(60)}
-    assert {(length - 8) // (4 * 17) for length in lengths} >= {2, 3, 4}
+    payload, _, _ = Atomo(budget=3).encode(values(8, 8).expand(60, 8, 8), State(), turn(workers=60))
+    assert {length // (4 * 17) for length in payload.row_bytes} >= {2, 3, 4}
 
 
 def test_qsgd_with_one_level_and_terngrad_are_special_cases(values):
@@ -194,11 +191,12 @@ def test_what_has_one_singular_atom_travels_as_it_is(shape, exchange, values):
 @pytest.mark.parametrize("basis", ["singular", "elements", "cosine"])
 @pytest.mark.parametrize("budget", [200.0, 420.0])
 def test_a_budget_in_bytes_is_met_on_average(basis, budget, values):
-    scheme, x = Atomo(budget=budget, basis=basis, unit="bytes"), values(1, 12, 20)
+    scheme, x = Atomo(budget=budget, basis=basis, unit="bytes"), values(12, 20)
     assert scheme.wire_bytes((12, 20)) == pytest.approx(budget)
-    sizes = np.array([8 + scheme.encode(x, State(), turn(step))[0].row_bytes[0] for step in range(600)])
+    payload, _, _ = scheme.encode(x.expand(600, 12, 20), State(), turn(workers=600))
+    sizes = 8 + np.array(payload.row_bytes)
     # Indices are padded to whole bytes, half a byte on average. The variance of a sum of independent draws is known.
-    own = coordinates_of(scheme, x[0].double())
+    own = coordinates_of(scheme, x.double())
     atom = {"singular": 33 * 4}.get(basis, 5)
     p = algorithm_1(list(np.abs(own)), (budget - 8) / atom)
     deviation = atom * np.sqrt(np.sum(p * (1 - p)) / 600)

@@ -365,6 +365,10 @@ class Memory(ABC):
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
         """Return the memory's own state before the first step."""
 
+    def around(self, inner: Scheme) -> "Scheme | None":
+        """Return the wrapped scheme where it is of the memory's own kind, or None for the ordinary kind."""
+        return None
+
     @abstractmethod
     def check(self, inner: Scheme, shape: Shape) -> None:
         """Raise :class:`SchemeError` if this memory must not wrap ``inner`` on units of this shape."""

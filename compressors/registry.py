@@ -11,6 +11,7 @@ from .sparsifiers.gtopk import GTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
 from .sparsifiers.topk import TopK
+from .twosided import TwoSided
 
 SCHEMES: dict[str, type[Scheme]] = {
     scheme.name: scheme
@@ -31,5 +32,6 @@ MEMORIES: dict[str, type[Memory]] = {
     memory.name: memory
     for memory in (
         ErrorFeedback,
+        TwoSided,
     )
 }  # fmt: skip

@@ -4,6 +4,7 @@ from .base import Memory, Scheme
 from .feedback import ErrorFeedback
 from .lowrank.atomo import Atomo
 from .lowrank.powersgd import PowerSGD
+from .onebitadam import OneBitAdamScheme
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
 from .sparsifiers.cltk import CLTK
@@ -23,6 +24,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         CLTK,
         GTopK,
         QSGD,
+        OneBitAdamScheme,
         PowerSGD,
         Atomo,
     )

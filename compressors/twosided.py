@@ -123,7 +123,7 @@ class TwoSidedProtocol(Remembering, Protocol):
         state = replace(self.memory.after(p, Dense(sent), state, turn), inner=state.inner)
         state.rows["owned"] = torch.stack([own.memory for own in served])
         for row, rank in enumerate(turn.ranks):  # what the owner's memory gave or took
-            sent[row, chunks[rank]] += turn.size * (mean[chunks[rank]] - served[row].average)
+            sent[row, chunks[rank]] += turn.size * mean[chunks[rank]] - served[row].total
         return Outcome(mean.view(x.shape[1:]), Dense(sent), state)
 
     def _encode(self, flat: Tensor, chunks: list[slice], turn: Turn) -> tuple[list[Payload | None], Tensor]:
@@ -144,18 +144,19 @@ class TwoSidedProtocol(Remembering, Protocol):
         length = part.stop - part.start
         if not length:
             return _Served(None, owned[:0], owned)
-        average = self.inner.decode(chunk, (length,), _of_chunk(turn, rank)).total(owned[:length]).div_(turn.size)
+        total = self.inner.decode(chunk, (length,), _of_chunk(turn, rank)).total(owned[:length])
+        average = total[None] / turn.size
         at_chunk = replace(_of_owner(turn, rank), lr=_rate(turn.lr, part))
         memory = State(elements={"residual": owned[None, :length].clone()}, shared={"lr": _rate(last, part)})
         idle = self.memory.idle(at_chunk)  # none of the chunk's parameters moves
-        q = torch.zeros_like(average[None]) if idle else self.memory.before(average[None], memory, at_chunk)
+        q = torch.zeros_like(average) if idle else self.memory.before(average, memory, at_chunk)
         check_finite(q, at_chunk)
         payload, sent, _ = self.inner.encode(q, State(), at_chunk)
         payload = payload.apart_from(q)
         memory = memory if idle else self.memory.after(q, sent, memory, at_chunk)
         kept = owned.clone()
         kept[:length] = memory.elements["residual"][0]
-        return _Served(payload, average, kept)
+        return _Served(payload, total, kept)
 
     def _read(
         self, reply: Payload, rank: int, like_payload: Payload | None, part: slice, turn: Turn, like: Tensor
@@ -168,10 +169,10 @@ class TwoSidedProtocol(Remembering, Protocol):
 
 
 class _Served(NamedTuple):
-    """What the owner of a chunk made of it: what it sends, the average of what came, and its new memory."""
+    """What the owner of a chunk made of it: what it sends, the sum of what came, and its new memory."""
 
     payload: Payload | None
-    average: Tensor
+    total: Tensor
     memory: Tensor
 
 

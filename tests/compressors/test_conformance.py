@@ -251,6 +251,8 @@ def test_error_stays_below_its_bound(sample, name, shape, exchange):
     """The expected error is computed from the law, of which the next test shows that it is followed."""
     x = inputs()[name]
     bound, squared = sample.error_bound(shape), float(x.square().sum())
+    if math.isinf(bound):
+        pytest.skip("what it remembers comes out, too")
     rounding = 1 + 1e-12  # sums of 150 squares in float64: 150 * 2^-53 = 1.7e-14
     if type(sample) in LAWS:
         law = LAWS[type(sample)](sample, x.numpy())

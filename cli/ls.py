@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import StrEnum
+from math import isfinite
 from typing import Annotated
 
 import typer
@@ -55,6 +56,7 @@ def _schemes() -> tuple[tuple[str, ...], Rows]:
             scheme = kind()
             bound = scheme.error_bound(EXAMPLE_SHAPE)
             error = f"unbiased, omega = {bound:.3g}" if scheme.unbiased else f"biased, delta = {1 - bound:.3g}"
+            error = error if isfinite(bound) else "biased, no bound"
             bits = 8 * scheme.wire_bytes(EXAMPLE_SHAPE) / (EXAMPLE_SHAPE[0] * EXAMPLE_SHAPE[1])
             parameters = ", ".join(f"{f.name}={f.default}" for f in fields(kind))
             call = f"{scheme.name}({parameters})"

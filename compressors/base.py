@@ -162,7 +162,11 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class AllToAll:
-    """Buffers of ``[W, N * m]``: chunk r goes to worker r. Reply: ``[W, N * m]``, chunk s came from worker s."""
+    """Buffers of ``[W, N * m]``: chunk r goes to worker r. Reply: ``[W, N * m]``, chunk s came from worker s.
+
+    Where chunks differ in length, a buffer is ragged with W * N rows: row ``w * N + r`` is what local worker w sends to
+    worker r, and row ``w * N + s`` of the reply is what worker s has sent to it.
+    """
 
     payload: Payload
 
@@ -268,11 +272,15 @@ class Scheme(ABC):
         """Return the supremum over x of E‖C(x) - x‖² / ‖x‖², or an upper bound of it.
 
         It is omega for an unbiased scheme and 1 - delta for a contractive one. Error feedback needs it to be at most 1.
+        In a protocol where one worker may keep what another could not send, it bounds the error of ``mean`` over the
+        workers' mean of ‖x‖².
         """
 
     @abstractmethod
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
         """Return the bytes that a worker hands over for a unit, by the textbook formula, over all rounds.
+
+        Where one worker leads or is the root of a tree, it is what the worker that sends most hands over.
 
         Drivers never use it: they charge the buffers. It is for tables, and a test holds the two together. Headers
         (:data:`gradwire.compressors.payload.HEADER_BYTES` a unit, in gathers) are included.
@@ -356,6 +364,10 @@ class Memory(ABC):
     @abstractmethod
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
         """Return the memory's own state before the first step."""
+
+    def around(self, inner: Scheme) -> "Scheme | None":
+        """Return the wrapped scheme where it is of the memory's own kind, or None for the ordinary kind."""
+        return None
 
     @abstractmethod
     def check(self, inner: Scheme, shape: Shape) -> None:

@@ -237,6 +237,34 @@ class LowRank(Decoded):
 
 
 @dataclass(frozen=True)
+class Factors(Decoded):
+    """Matrices ``left[r] @ right[r]`` of shape [a, b], flattened, each of a rank of its own, 0 included."""
+
+    left: tuple[Tensor, ...]
+    right: tuple[Tensor, ...]
+
+    def _rows(self) -> Iterator[Tensor]:
+        for left, right in zip(self.left, self.right, strict=True):
+            yield (left @ right).reshape(-1)
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        for row in self._rows():
+            out.add_(row)
+        return out
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        for own, row in zip(p, self._rows(), strict=True):
+            own.sub_(row)
+        return p
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return x.zero_()
+
+    def dense(self, like: Tensor) -> Tensor:
+        return torch.stack(list(self._rows())).to(like)
+
+
+@dataclass(frozen=True)
 class Scaled(Decoded):
     """Every entry as a small integer times its bucket's scale: ``levels`` [R, n], ``scales`` [R, ceil(n / bucket)]."""
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from .base import (
@@ -29,7 +30,7 @@ from .base import (
     Turn,
     check_finite,
 )
-from .payload import Buffer, Payload, Ragged, row_bytes
+from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
 from .wire import header
 from .wirelog import Collective, MessageLog, Operation, Work
 
@@ -190,7 +191,42 @@ def log_movement(frames: list[Frame], sent: list[int], number: int) -> list[Coll
             only = tuple(b if rank == root else 0 for rank, b in enumerate(sent))
             return [*sizes, Collective("broadcast", number, "bytes", only, (root,))]
         case _:
-            return [*sizes, Collective("all-to-all", number, "bytes", tuple(sent))]
+            raise TypeError(f"{request!r} is not a movement")
+
+
+def log_all_to_all(frames: list[Frame], chunks: list[list[int]], number: int) -> list[Collective]:
+    """Return what an all-to-all launches.
+
+    Parameters
+    ----------
+    chunks : list of list of int
+        The bytes of the chunk from each of the N workers to each.
+    """
+    ragged = sum(isinstance(buffer, Ragged) for frame in frames for buffer in frame.request.payload.buffers)
+    if not ragged:
+        return [Collective("all-to-all", number, "bytes", tuple(map(sum, chunks)))]
+    size = len(chunks)
+    moved = tuple(tuple(0 if r == s else b for r, b in enumerate(row)) for s, row in enumerate(chunks))
+    return [
+        Collective("all-to-all", number, "bytes", (SIZE_BYTES * ragged * size,) * size),
+        Collective("all-to-all", number, "bytes", tuple(map(sum, moved)), chunks=moved),
+    ]
+
+
+def chunk_lengths(buffer: Buffer, size: int) -> list[list[int]]:
+    """Return how many entries of a buffer each local worker sends to each of the N workers.
+
+    Raises
+    ------
+    ValueError
+        If a ragged buffer has not N rows for each worker.
+    """
+    if not isinstance(buffer, Ragged):
+        return [[buffer.shape[1] // size] * size] * len(buffer)
+    lengths = buffer.lengths
+    if len(lengths) % size:
+        raise ValueError(f"an all-to-all of {size} workers needs {size} chunks of each, not {len(lengths)} in total")
+    return [lengths[start : start + size] for start in range(0, len(lengths), size)]
 
 
 # --------------------------------------------------------------------------------------------- workers in one process
@@ -224,6 +260,8 @@ class StackedDriver(Driver):
         replies = [Payload(tuple(self._reply(frame.request))) for frame in frames]
         if isinstance(frames[0].request, AllReduce | ReduceScatter):
             return replies, log_reduction(frames, self.size, number)
+        if isinstance(frames[0].request, AllToAll):
+            return replies, log_all_to_all(frames, self._chunk_bytes(frames), number)
         rows = [frame.request.payload.row_bytes for frame in frames]
         return replies, log_movement(frames, [sum(lengths) for lengths in zip(*rows, strict=True)], number)
 
@@ -242,12 +280,23 @@ class StackedDriver(Driver):
             case Broadcast(root=root):
                 return [_fixed(buffer)[root : root + 1] for buffer in buffers]
             case AllToAll():
-                return [self._transposed(_fixed(buffer)) for buffer in buffers]
+                return [self._transposed(buffer) for buffer in buffers]
             case Permute(to=to):
                 return [permuted(buffer, to) for buffer in buffers]
 
-    def _transposed(self, buffer: Tensor) -> Tensor:
+    def _chunk_bytes(self, frames: list[Frame]) -> list[list[int]]:
+        """Return how many bytes each worker sends to each, over all buffers."""
+        total = np.zeros((self.size, self.size), np.int64)
+        for frame in frames:
+            for buffer in frame.request.payload.buffers:
+                total += np.array(chunk_lengths(buffer, self.size)) * element_bytes(buffer)
+        return [list(map(int, row)) for row in total]
+
+    def _transposed(self, buffer: Buffer) -> Buffer:
         """Exchange chunk r of row s with chunk s of row r."""
+        if isinstance(buffer, Ragged):
+            chunk_lengths(buffer, self.size)
+            return Ragged.of([buffer.row(s * self.size + r) for r in range(self.size) for s in range(self.size)])
         return buffer.view(self.size, self.size, -1).transpose(0, 1).reshape(self.size, -1)
 
 

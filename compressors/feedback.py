@@ -51,8 +51,8 @@ class ErrorFeedback(Memory):
         bound = inner.error_bound(shape)
         if bound > 1:
             raise SchemeError(
-                f"ef({inner}): on a unit of shape {shape} the error of {inner} can be {bound:.3g} times its input's "
-                f"squared norm; error feedback needs at most 1, or the residual can grow without bound"
+                f"{self.name}({inner}): on a unit of shape {shape} the error of {inner} can be {bound:.3g} times "
+                f"its input's squared norm; error feedback needs at most 1, or the residual can grow without bound"
             )
 
     def idle(self, turn: Turn) -> bool:

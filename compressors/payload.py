@@ -38,6 +38,11 @@ class Ragged:
 Buffer = Tensor | Ragged
 
 
+def element_bytes(buffer: Buffer) -> int:
+    """Return the bytes of one entry of a buffer."""
+    return buffer.flat.element_size() if isinstance(buffer, Ragged) else buffer.element_size()
+
+
 def row_bytes(buffer: Buffer) -> list[int]:
     """Return the length in bytes of each row of a buffer."""
     if isinstance(buffer, Ragged):

@@ -4,17 +4,22 @@ Process q of G holds workers q W to (q + 1) W - 1 as rows. With W = 1 that is or
 more, virtual workers spread over several processes or GPUs.
 """
 
-from itertools import accumulate, pairwise
+from collections.abc import Iterator
+from itertools import accumulate, pairwise, product
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .base import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
-from .drivers import Driver, Frame, log_movement, log_reduction, permuted, sum_rows
-from .payload import Buffer, Payload, Ragged, row_bytes
+from .drivers import Driver, Frame, chunk_lengths, log_all_to_all, log_movement, log_reduction, permuted, sum_rows
+from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
 from .wire import check_header
 from .wirelog import Collective
+
+IntArray = NDArray[np.int64]
 
 # torch 2.13 has renamed it and warns about the old name.
 _ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -50,8 +55,12 @@ class ProcessGroupDriver(Driver):
             case ReduceScatter():
                 return self._reduce_scatter(frames), log_reduction(frames, self.size, number)
             case AllToAll():
-                replies = [Payload(tuple(map(self._all_to_all, _tensors(frame)))) for frame in frames]
-                return replies, log_movement(frames, [_length(frames)] * self.size, number)
+                lengths = self._chunk_lengths(frames)  # one of [N, N] for each buffer
+                buffers = _all_buffers(frames)
+                chunks = sum(n * element_bytes(buffer) for buffer, n in zip(buffers, lengths, strict=True))
+                whole = iter([self._chunks_to_all(b, n) for b, n in zip(buffers, lengths, strict=True)])
+                replies = [Payload(tuple(next(whole) for _ in frame.request.payload.buffers)) for frame in frames]
+                return replies, log_all_to_all(frames, np.asarray(chunks).tolist(), number)
             case Broadcast(root=root):
                 replies = [Payload(tuple(self._broadcast(b, root) for b in _tensors(frame))) for frame in frames]
                 return replies, log_movement(frames, [_length(frames)] * self.size, number)
@@ -115,6 +124,46 @@ class ProcessGroupDriver(Driver):
         dist.all_to_all_single(_bytes(received), _bytes(chunks), group=self._group)
         # [source process, source row, own row, m] -> [own row, source worker, m]
         return received.permute(2, 0, 1, 3).reshape(self._rows, -1)
+
+    def _chunk_lengths(self, frames: list[Frame]) -> list[IntArray]:
+        """Return the entries of each buffer from every worker to every other; told by all where rows are ragged."""
+        buffers = _all_buffers(frames)
+        own = np.array([chunk_lengths(buffer, self.size) for buffer in buffers], np.int64)
+        if not any(isinstance(buffer, Ragged) for buffer in buffers):
+            return list(np.repeat(own[:, :1], self.size, axis=1))
+        told = torch.from_numpy(own.transpose(1, 0, 2).copy()).to(_device(frames))  # [W, buffers, N]
+        return list(self.all_gather(told).cpu().numpy().transpose(1, 0, 2))
+
+    def _chunks_to_all(self, buffer: Buffer, lengths: IntArray) -> Buffer:
+        """Send chunk r of each row to worker r, be the chunks equally long or not; ``lengths`` [N, N] in entries."""
+        if not isinstance(buffer, Ragged):
+            return self._all_to_all(buffer)
+        rows, first, size = range(self._rows), self.ranks[0], element_bytes(buffer)
+        chunks = [buffer.row(w * self.size + q * self._rows + v) for q, w, v in self._order()]
+        splits = [lengths[np.ix_(self.ranks, self._workers_of(q))].sum() for q in range(self._processes)]
+        coming = [lengths[np.ix_(self._workers_of(q), self.ranks)].sum() for q in range(self._processes)]
+        sent = torch.cat(chunks)
+        received = sent.new_empty(int(sum(coming)))
+        dist.all_to_all_single(
+            _bytes(received),
+            _bytes(sent),
+            [int(n) * size for n in coming],
+            [int(n) * size for n in splits],
+            group=self._group,
+        )
+        # In order of the source process, its row, the own row.
+        order = [(q * self._rows + s, w) for q, s, w in self._order()]
+        parts = torch.split(received, [int(lengths[source, first + w]) for source, w in order])
+        found = dict(zip(order, parts, strict=True))
+        return Ragged.of([found[source, w] for w in rows for source in range(self.size)])
+
+    def _order(self) -> Iterator[tuple[int, int, int]]:
+        """Yield process, row of the sender, row of the receiver, as chunks lie in the memory of an all-to-all."""
+        return product(range(self._processes), range(self._rows), range(self._rows))
+
+    def _workers_of(self, process: int) -> tuple[int, ...]:
+        """Return the ranks of a process's workers."""
+        return tuple(range(process * self._rows, (process + 1) * self._rows))
 
     def _broadcast(self, buffer: Tensor, root: int) -> Tensor:
         """Return the root's row as ``[1, m]``."""

@@ -2,12 +2,17 @@
 
 from .base import Memory, Scheme
 from .feedback import ErrorFeedback
+from .lowrank.atomo import Atomo
 from .lowrank.powersgd import PowerSGD
+from .onebitadam import OneBitAdamScheme
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
+from .sparsifiers.cltk import CLTK
+from .sparsifiers.gtopk import GTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
 from .sparsifiers.topk import TopK
+from .twosided import TwoSided
 
 SCHEMES: dict[str, type[Scheme]] = {
     scheme.name: scheme
@@ -16,8 +21,12 @@ SCHEMES: dict[str, type[Scheme]] = {
         TopK,
         RandomK,
         RandomBlock,
+        CLTK,
+        GTopK,
         QSGD,
+        OneBitAdamScheme,
         PowerSGD,
+        Atomo,
     )
 }
 
@@ -25,5 +34,6 @@ MEMORIES: dict[str, type[Memory]] = {
     memory.name: memory
     for memory in (
         ErrorFeedback,
+        TwoSided,
     )
 }  # fmt: skip

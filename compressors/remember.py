@@ -27,8 +27,8 @@ from .payload import Payload
 
 
 @dataclass(frozen=True)
-class _Remembering(Scheme):
-    """What both kinds of wrapped schemes share: everything that is said of the inner scheme holds."""
+class Remembering(Scheme):
+    """What all kinds of wrapped schemes share: everything that is said of the inner scheme holds."""
 
     memory: Memory
     inner: Scheme
@@ -80,7 +80,7 @@ class _Remembering(Scheme):
 
 
 @dataclass(frozen=True)
-class RememberingCodec(_Remembering, Codec):
+class RememberingCodec(Remembering, Codec):
     """A codec with a memory around it."""
 
     inner: Codec
@@ -109,7 +109,7 @@ class RememberingCodec(_Remembering, Codec):
 
 
 @dataclass(frozen=True)
-class RememberingProtocol(_Remembering, Protocol):
+class RememberingProtocol(Remembering, Protocol):
     """A protocol with a memory around it."""
 
     inner: Protocol
@@ -136,6 +136,8 @@ def remember(memory: Memory, inner: Scheme) -> Scheme:
     """
     if any(part.name == memory.name for part in inner.parts()):
         raise SchemeError(f"{memory.name}({inner}): {inner} already has this memory")
+    if (own := memory.around(inner)) is not None:
+        return own
     if isinstance(inner, Codec):
         return RememberingCodec(memory, inner)
     if isinstance(inner, Protocol):

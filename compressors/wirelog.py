@@ -22,9 +22,13 @@ class Collective:
     dtype : str
         Of what a reduction sums; ``bytes`` where nothing is summed.
     sent_bytes : tuple of int
-        What each of the N workers hands over. For a broadcast only the root's entry is not 0.
+        What each of the N workers hands over. For a broadcast only the root's entry is not 0. An all-to-all of equal
+        chunks includes the one that a worker keeps; with ``chunks``, it is left out.
     peers : tuple of int
         Permute: whom each worker sends to, or -1. Broadcast: the root alone. Otherwise empty.
+    chunks : tuple of tuple of int
+        All-to-all of chunks that differ in length: the bytes from each worker to each, 0 on the diagonal; its rows sum
+        to ``sent_bytes``. Otherwise empty.
     """
 
     operation: Operation
@@ -32,6 +36,7 @@ class Collective:
     dtype: str
     sent_bytes: tuple[int, ...]
     peers: tuple[int, ...] = ()
+    chunks: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

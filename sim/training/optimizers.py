@@ -12,9 +12,12 @@ from torch.optim import Optimizer, lr_scheduler
 
 from ...compressors.base import Scheme
 from ...compressors.errors import InputError
+from ...compressors.optimizers import OneBitAdam
 from .plan import Schedule, Training
 
 _NOT_STEPPED_ONCE = {"LBFGS": "it evaluates the loss several times a step", "SparseAdam": "it takes sparse gradients"}
+_OWN: dict[str, Any] = {"OneBitAdam": OneBitAdam}
+"""Those that belong to a scheme, besides torch's."""
 _NOT_FROM_TEXT = {
     "LambdaLR": "it takes a function",
     "MultiplicativeLR": "it takes a function",
@@ -40,7 +43,9 @@ def make_optimizer(plan: Training, parameters: Iterable[nn.Parameter]) -> Optimi
     OptimizerError
         One line that names the key, the value and what is allowed.
     """
-    kind = _find(torch.optim, Optimizer, "training.optimizer", plan.optimizer, _NOT_STEPPED_ONCE)
+    kind = _OWN.get(plan.optimizer) or _find(
+        torch.optim, Optimizer, "training.optimizer", plan.optimizer, _NOT_STEPPED_ONCE
+    )
     if "lr" in plan.optimizer_options:
         raise OptimizerError("training.optimizer_options: lr is training.learning_rate; write it there alone")
     options = {"lr": plan.learning_rate, **plan.optimizer_options}

@@ -108,7 +108,14 @@ def _message(data: dict[str, Any]) -> MessageLog:
     """Rebuild one message's log from its JSON form."""
     work = tuple(Work(w["scheme"], tuple(w["shape"]), w["units"]) for w in data["work"])
     collectives = tuple(
-        Collective(c["operation"], c["round"], c["dtype"], tuple(c["sent_bytes"]), tuple(c["peers"]))
+        Collective(
+            c["operation"],
+            c["round"],
+            c["dtype"],
+            tuple(c["sent_bytes"]),
+            tuple(c["peers"]),
+            tuple(map(tuple, c["chunks"])),
+        )
         for c in data["collectives"]
     )
     return MessageLog(data["message"], work, collectives)

@@ -42,6 +42,12 @@ from gradwire.compressors.wire import WireError
 
 SHAPES: tuple[Shape, ...] = ((1,), (7,), (6, 3, 2, 2), (24, 20))
 STEPS = 3
+TWO_SIDED = (
+    "twosided(topk(density=0.25))",
+    "twosided(qsgd(bits=3))",
+    "twosided(randomk(density=0.25))",
+    "twosided(dense)",
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,13 @@ class EveryRequest(Protocol):
         exchanged = yield AllToAll(Payload((flat.repeat(1, turn.size), pairs)))
         shifted = yield Permute(Payload((flat, growing)), to=(*range(1, turn.size), -1))
         swapped = yield Permute(Payload((own,)), to=tuple(reversed(range(turn.size))))
+        # Worker r sends worker s (r + 2 s) % 3 times the number 10 r + s, and all of its values unless that is 0.
+        counts = [((rank + 2 * s) % 3, 10 * rank + s) for rank in turn.ranks for s in range(turn.size)]
+        numbers = Ragged.of([torch.full((count,), number, dtype=torch.int16) for count, number in counts])
+        own_or_none = Ragged.of([flat[i // turn.size][: count * flat.shape[1]] for i, (count, _) in enumerate(counts)])
+        uneven = yield AllToAll(Payload((numbers, pairs, own_or_none)))
         everyone = {"sum": summed, "max": largest, "gather": gathered, "ragged": ragged, "broadcast": told}
-        each = {"scatter": scattered, "all-to-all": exchanged, "shift": shifted, "swap": swapped}
+        each = {"scatter": scattered, "all-to-all": exchanged, "shift": shifted, "swap": swapped, "uneven": uneven}
         width = 2 * max(flat.shape[1] * turn.size, 100)
         state = State(rows=_kept(each, width), shared=dict(_kept(everyone, width)))
         return Outcome((summed.fixed(0)[0] / turn.size).view(x.shape[1:]), Dense(flat), state)
@@ -117,7 +128,7 @@ def messages() -> list[Message]:
     """Return every listed scheme on several units, alone and under error feedback, and mixed messages."""
     plain = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
     found = []
-    for text in [*plain, *(f"ef({text})" for text in plain), "ef(topk(density=0.25), units=gradient)"]:
+    for text in [*plain, *(f"ef({text})" for text in plain), "ef(topk(density=0.25), units=gradient)", *TWO_SIDED]:
         scheme = parse_scheme(text)
         wrapped = len(scheme.parts()) > 1
         shapes = [shape for shape in SHAPES if not wrapped or scheme.error_bound(shape) <= 1]

@@ -14,6 +14,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from gradwire.compressors.base import (
+    AllToAll,
     Broadcast,
     Codec,
     Gather,
@@ -26,6 +27,7 @@ from gradwire.compressors.base import (
 )
 from gradwire.compressors.drivers import Frame, Item, StackedDriver
 from gradwire.compressors.feedback import ErrorFeedback
+from gradwire.compressors.lowrank.atomo import Atomo
 from gradwire.compressors.payload import Payload, Ragged
 from gradwire.compressors.quantizers.qsgd import QSGD
 from gradwire.compressors.remember import remember
@@ -78,8 +80,11 @@ class Spy(StackedDriver):
 def bytes_due(request: Request) -> list[int]:
     """Return what each worker is to be charged: its buffers' memory, a header of 8 bytes where payloads are moved.
 
-    Who sends to nobody pays nothing, of a broadcast only the root pays, and rows of unknown length announce it in 8.
+    Who sends to nobody pays nothing, of a broadcast only the root pays, and rows of unknown length announce it in 8. In
+    an all-to-all that holds for each chunk, of which a worker keeps one.
     """
+    if isinstance(request, AllToAll) and any(isinstance(b, Ragged) for b in request.payload.buffers):
+        return [sum(chunk_due(b, worker) for b in request.payload.buffers) for worker in range(WORKERS)]
     header = 8 if isinstance(request, Gather | Permute) else 0
     due = []
     for worker in range(WORKERS):
@@ -93,6 +98,17 @@ def bytes_due(request: Request) -> list[int]:
     return due
 
 
+def chunk_due(buffer: Tensor | Ragged, worker: int) -> int:
+    """Return what a worker is to be charged for a buffer of chunks for the others."""
+    if isinstance(buffer, Ragged):
+        chunks = [buffer.row(worker * WORKERS + other) for other in range(WORKERS)]
+        announced = 8 * WORKERS
+    else:
+        chunks, announced = list(buffer[worker].view(WORKERS, -1)), 0
+    moved = (chunk.contiguous().view(torch.uint8).numel() for other, chunk in enumerate(chunks) if other != worker)
+    return announced + sum(moved)
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_charges_the_length_of_the_buffers(case, dtype, values):
     spy = Spy(WORKERS)
@@ -102,7 +118,9 @@ def test_charges_the_length_of_the_buffers(case, dtype, values):
     charged = [sum(c.sent_bytes[worker] for c in log.collectives) for worker in range(WORKERS)]
     assert charged == [sum(due) for due in zip(*map(bytes_due, spy.requests), strict=True)]
     if not case.scheme.varying:
-        assert charged == [round(case.scheme.wire_bytes(case.shape, dtype.itemsize))] * WORKERS
+        assert max(charged) == round(case.scheme.wire_bytes(case.shape, dtype.itemsize))
+        rooted = any(isinstance(request, Broadcast | Permute) for request in spy.requests)
+        assert rooted or len(set(charged)) == 1  # only in a tree, or under a leader, workers send unequally
 
 
 def test_decode_reads_what_encode_sent(codec_case, values):
@@ -153,7 +171,8 @@ def test_draws_follow_from_the_key_alone(codec, values):
     # Payloads can only be summed where all workers made the same draws; where they are gathered, each makes its own.
     assert (wire_image(codec, x, first=3) != first) == (random and codec.combine == "gather")
     everything = isinstance(codec, RandomK) and codec.density == 1
-    assert random == (type(codec) in LAWS and not everything), "a random scheme needs its law, a fixed one has none"
+    lawful = type(codec) in {*LAWS, *BY_ATOMS}
+    assert random == (lawful and not everything), "a random scheme needs its law, a fixed one has none"
 
 
 class Law(NamedTuple):
@@ -204,6 +223,10 @@ LAWS: dict[type[Scheme], Callable[..., Law]] = {
 """How the random schemes are distributed, from their definitions. The others must keep their promises in every draw."""
 
 
+BY_ATOMS = {Atomo}
+"""Random schemes whose law is that of the atoms that they draw, not of entries; each keeps it in tests of its own."""
+
+
 def inputs() -> dict[str, Tensor]:
     """Return vectors of 150 values that are hard in different ways; the last holds entries of 2^-20 the maximum."""
     generator = torch.Generator().manual_seed(5)
@@ -228,6 +251,8 @@ def test_error_stays_below_its_bound(sample, name, shape, exchange):
     """The expected error is computed from the law, of which the next test shows that it is followed."""
     x = inputs()[name]
     bound, squared = sample.error_bound(shape), float(x.square().sum())
+    if math.isinf(bound):
+        pytest.skip("what it remembers comes out, too")
     rounding = 1 + 1e-12  # sums of 150 squares in float64: 150 * 2^-53 = 1.7e-14
     if type(sample) in LAWS:
         law = LAWS[type(sample)](sample, x.numpy())
@@ -236,10 +261,14 @@ def test_error_stays_below_its_bound(sample, name, shape, exchange):
         if isinstance(sample, RandomK | RandomBlock):
             assert error == pytest.approx(bound * squared, rel=1e-12)
         return
+    if type(sample) in BY_ATOMS:
+        pytest.skip("the error of single draws is not bounded")
     both = torch.stack([x, -x.flip(0)])
     for step in range(10):
-        sent = rows_of(exchange(sample, both.view(2, *shape), step=step)[0])
-        assert float((sent - both).square().sum(1).max()) <= bound * squared * rounding
+        outcome, _ = exchange(sample, both.view(2, *shape), step=step)
+        assert float((outcome.mean.view(-1) - both.mean(0)).square().sum()) <= bound * squared * rounding
+        if isinstance(sample, Codec):  # in a protocol, what one worker keeps may be another's
+            assert float((rows_of(outcome) - both).square().sum(1).max()) <= bound * squared * rounding
 
 
 LEVEL = 1e-9
@@ -271,10 +300,10 @@ def test_is_unbiased_exactly_where_it_says_so(sample, name, exchange):
         expectation = LAWS[type(sample)](sample, x.numpy()).expectation
         # A position and its level are rounded before they are subtracted: 2^-53 of the norm, over 2^-20 of it.
         assert sample.unbiased == np.allclose(expectation, x.numpy(), rtol=1e-8, atol=0)
-    elif sample.unbiased:
+    elif sample.unbiased and type(sample) not in BY_ATOMS:
         assert torch.equal(rows_of(exchange(sample, x[None])[0])[0], x)
     else:
-        pytest.skip("biased, and says so")
+        pytest.skip("biased, and says so, or by atoms")
 
 
 # ---------------------------------------------------------------------------------------------------- mean, residuals

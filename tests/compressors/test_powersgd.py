@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradwire.compressors.base import AllReduce, State, Turn
+from gradwire.compressors.base import AllReduce, SchemeError, State, Turn
 from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.keys import Purpose, stream
 from gradwire.compressors.lowrank.powersgd import PowerSGD
+from gradwire.compressors.spec import parse_scheme
 
 
 def gram_schmidt(columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -157,3 +158,82 @@ def test_powersgd_starts_from_the_same_draws_everywhere_and_each_layer_from_its_
     assert torch.equal(one, first_p("a", 1, (0,), step=9))  # a layer that joins later needs no history
     assert not torch.equal(one, first_p("b", 1, (0,)))
     assert not torch.equal(one, first_p("a", 2, (0,)))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_powersgd_error_of_a_worker_is_never_larger_than_its_input(size, values, exchange):
+    """P P^T is a projection: what a worker could not send is orthogonal to what it could."""
+    x = values(size, 15, 10, dtype=torch.float64)
+    for step in range(5):
+        outcome, _ = exchange("powersgd(rank=2)", x, step=step)
+        error = (outcome.sent.dense(x[0].reshape(-1)) - x.reshape(size, -1)).square().sum(1)
+        assert (error <= x.reshape(size, -1).square().sum(1)).all()
+
+
+def test_powersgd_starts_in_full_and_then_factorises(exchange, values):
+    state = None
+    for step in range(4):
+        x = values(3, 12, 18, seed=step)
+        outcome, log = exchange("ef(powersgd(rank=2, start_step=2))", x, state, step)
+        state = outcome.state
+        lengths = [c.sent_bytes[0] for c in log.collectives]
+        assert lengths == ([4 * 12 * 18] if step < 2 else [4 * 2 * 12, 4 * 2 * 18])
+        assert bool(state.elements["residual"].any()) == (step >= 2)
+        if step < 2:
+            assert torch.equal(outcome.mean, (x[0] + x[1] + x[2]) / 3)
+
+
+def test_powersgd_sends_dense_what_shrinks_less_than_the_minimum_rate(exchange, values):
+    """24 x 24 at rank 4 is 576 values against 192: exactly 3 times as many, and the rate must be exceeded."""
+    for rate, expected in ((1, [384, 384]), (2.9, [384, 384]), (3, [2304]), (10, [2304])):
+        _, log = exchange(f"powersgd(rank=4, min_rate={rate})", values(2, 24, 24))
+        assert [c.sent_bytes[0] for c in log.collectives] == expected
+        assert PowerSGD(4, rate).wire_bytes((24, 24)) == sum(expected)
+
+
+@pytest.mark.parametrize("text", ["powersgd(rank=0)", "powersgd(min_rate=0.5)", "powersgd(start_step=-1)"])
+def test_powersgd_parameters_are_checked(text):
+    with pytest.raises(SchemeError, match=r"is out of range: .* must be at least"):
+        parse_scheme(text)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_regression_a_zero_gradient_layer_gives_nan_for_ever(rank, exchange, values):
+    """Gram-Schmidt without an epsilon divides 0 by 0, and error feedback keeps the NaN."""
+    text, state = f"ef(powersgd(rank={rank}))", None
+    for step in range(3):
+        state = exchange(text, torch.zeros(2, 64, 64), state, step)[0].state
+    x = values(2, 64, 64)
+    outcome, _ = exchange(text, x, state, 3)
+    assert outcome.mean.isfinite().all()
+    assert outcome.mean.any()
+    assert outcome.state.elements["residual"].isfinite().all()
+
+
+def test_regression_bytes_of_a_convolution_are_those_of_the_matrix_it_is_sent_as(exchange, values):
+    """o + i + kh + kw counts too few: an (o, i, kh, kw) kernel is a matrix of o x (i kh kw)."""
+    _, log = exchange("powersgd(rank=4)", values(2, 64, 32, 3, 3))
+    assert sum(c.sent_bytes[0] for c in log.collectives) == 4 * 4 * (64 + 32 * 9)
+    assert PowerSGD(4).wire_bytes((64, 32, 3, 3)) == 4 * 4 * (64 + 32 * 9)
+
+
+def test_regression_only_q_must_be_divided_by_the_number_of_workers(exchange, values):
+    """Workers that agree must get what each of them alone would get: P's scale is lost in its orthonormalisation."""
+    x = values(1, 12, 18, dtype=torch.float64)
+    alone, _ = exchange("powersgd(rank=2)", x)
+    together, _ = exchange("powersgd(rank=2)", x.expand(8, -1, -1))
+    torch.testing.assert_close(together.mean, alone.mean, rtol=1e-12, atol=1e-12)
+
+
+def test_regression_ranks_that_draw_their_own_q_disagree(values):
+    """With draws of their own, the sum of the workers' P = M Q would be no product with any Q."""
+    x = values(4, 12, 18)
+    requests = []
+    for rank in range(4):
+        torch.manual_seed(rank)  # what a rank's global generator holds plays no part
+        rounds = PowerSGD(2).rounds(x[rank : rank + 1], State(), Turn(1, 0, "u", (rank,), 4))
+        requests.append(next(rounds).payload.fixed(0).view(2, 12))
+    together = next(PowerSGD(2).rounds(x, State(), Turn(1, 0, "u", (0, 1, 2, 3), 4))).payload.fixed(0)
+    assert torch.equal(together, torch.stack(requests).view(4, -1))
+    expected = x.double().numpy() @ np.random.Generator(stream(1, Purpose.START, 0, "u")).standard_normal((18, 2))
+    np.testing.assert_allclose(torch.stack(requests).transpose(1, 2).numpy(), expected, rtol=1e-5, atol=1e-5)

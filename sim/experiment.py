@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -31,6 +31,7 @@ from .cluster.cluster import (
 )
 from .faults import fault_lines
 from .step.device import Device, load_device
+from .step.options import StepOptions
 from .step.overhead import Overhead
 from .step.workload import WorkloadTimes
 from .tasks import Task, TaskError, make_task
@@ -145,15 +146,6 @@ class WorkloadSection(_Section):
         return load_device(self.device)
 
 
-class TimingSection(_Section):
-    """How a step is played."""
-
-    overlap: Annotated[bool, Field(strict=True, description="communicate while the backward pass still runs")] = True
-    engine: Annotated[
-        Literal["closed-form", "events"], Field(description="evaluate in closed form, or play every transfer")
-    ] = "closed-form"
-
-
 class Experiment(_Section):
     """A comparison of schemes on one task, cluster and device."""
 
@@ -166,7 +158,7 @@ class Experiment(_Section):
     cluster: ClusterSection = ClusterSection(preset="ethernet-1g")
     workload: WorkloadSection = WorkloadSection()
     overhead: Overhead = Overhead()
-    timing: TimingSection = TimingSection()
+    timing: StepOptions = StepOptions()
 
     @field_validator("schemes")
     @classmethod

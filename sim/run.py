@@ -186,8 +186,7 @@ def time_trajectory(experiment: Experiment, task: Task, trajectory: Trajectory, 
         experiment.cluster.cluster(),
         experiment.overhead,
         experiment.workload.device_model(),
-        overlap=experiment.timing.overlap,
-        engine=experiment.timing.engine,
+        experiment.timing,
     )
 
 

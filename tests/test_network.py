@@ -24,17 +24,16 @@ def make_cluster(bandwidth, latency, launch: float):
     )
 
 
-def played_s(transfers, cluster: Cluster):
+def played_s(transfers, cluster: Cluster, workers):
     """The time that the engine needs for a schedule."""
     env = simpy.Environment()
-    Network(env, cluster).play(transfers)
-    env.run()
+    env.run(until=Network(env, cluster, workers).play(transfers, cluster.terms(0)))
     return float(env.now)
 
 
 def both(operation, sent, peers=(), point=TEN_GBIT):
     """The time by the engine and in closed form."""
-    by_events = played_s(schedule(operation, sent, peers), make_cluster(*point))
+    by_events = played_s(schedule(operation, sent, peers), make_cluster(*point), len(sent))
     return by_events, float(critical_path(operation, sent, peers).seconds(*point))
 
 

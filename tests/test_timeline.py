@@ -14,6 +14,7 @@ from gradwire.compressors.base import Codec, Passes, Protocol
 from gradwire.compressors.wirelog import Collective, MessageLog, Work
 from gradwire.sim.cluster import Cluster
 from gradwire.sim.step.device import Device
+from gradwire.sim.step.options import StepOptions
 from gradwire.sim.step.overhead import Overhead
 from gradwire.sim.step.timeline import plan_steps, timeline
 from gradwire.sim.step.workload import Layer, Workload
@@ -58,9 +59,8 @@ def make_cluster(bandwidth, latency, launch):
 
 
 def play(steps, ready, workload, point, overhead=None, **options):
-    return timeline(
-        steps, ready, workload, make_cluster(*point), overhead or Overhead(), DEVICE, parse=parse, **options
-    )
+    cluster, overhead, options = make_cluster(*point), overhead or Overhead(), StepOptions(**options)
+    return timeline(steps, ready, workload, cluster, overhead, DEVICE, options, parse=parse)
 
 
 # ----------------------------------------------------------------------------------------------------------- by hand
@@ -294,7 +294,8 @@ def test_both_engines_agree_on_every_phase(run):
 def test_a_step_is_monotone_and_continuous_in_every_rate_and_cost(run, axis):
     """No faster network and no cheaper compression ever lengthens it, and nothing jumps."""
     workload, step, ready, point, _, overlap = run
-    plan = plan_steps([step], ready, workload, Overhead(), DEVICE, overlap=overlap, parse=parse)
+    options = StepOptions(overlap=overlap)
+    plan = plan_steps([step], ready, workload, Overhead(), DEVICE, make_cluster(*SLOW), options, parse=parse)
     fine = np.linspace(0, 1, 400)
     points = [*map(np.float64, point), np.float64(1)]
     points[axis] = point[0] / (1 + 9 * fine) if axis == 0 else 2 * fine
@@ -326,7 +327,7 @@ def test_steps_keep_their_order_whatever_they_share():
 
 def test_a_run_is_retimed_at_many_points_at_once():
     steps = [TWO_GATHERS, (gathered(0, (4, 9)), gathered(1, (4, 4))), (gathered(0, (1, 2)),), TWO_GATHERS]
-    plan = plan_steps(steps, (0, 1), TWO_LAYERS, GIVEN, DEVICE, parse=parse)
+    plan = plan_steps(steps, (0, 1), TWO_LAYERS, GIVEN, DEVICE, make_cluster(*SLOW), parse=parse)
     bandwidth, factor = np.array([4.0, 8.0, 80.0])[:, None], np.array([0.0, 1.0])
     totals = plan.run_s(bandwidth, 0.5, 0.25, factor)
     assert totals.shape == (3, 2)
@@ -334,7 +335,7 @@ def test_a_run_is_retimed_at_many_points_at_once():
         overhead = GIVEN.model_copy(update={"factor": factor[j]})
         alone = play(steps, (0, 1), TWO_LAYERS, (bandwidth[i, 0], 0.5, 0.25), overhead)
         assert totals[i, j] == pytest.approx(alone.end_s[-1], rel=1e-12)
-    nothing_sent = plan_steps([()], (), TWO_LAYERS, GIVEN, DEVICE, parse=parse)
+    nothing_sent = plan_steps([()], (), TWO_LAYERS, GIVEN, DEVICE, make_cluster(*SLOW), parse=parse)
     assert nothing_sent.run_s(bandwidth, 0.5, 0.25, factor).tolist() == [[8.0, 8.0]] * 3
 
 

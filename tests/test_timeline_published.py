@@ -7,6 +7,7 @@ import pytest
 from gradwire.compressors.wirelog import Collective, MessageLog, Work
 from gradwire.sim.cluster import load_cluster
 from gradwire.sim.step.device import load_device
+from gradwire.sim.step.options import StepOptions
 from gradwire.sim.step.overhead import Overhead
 from gradwire.sim.step.timeline import timeline
 from gradwire.sim.step.workload import Layer, Workload
@@ -34,7 +35,8 @@ def test_measured_steps_on_10_gigabit_ethernet(elements, alone_ms, workers, publ
     workload = Workload((Layer("all", ("all",), elements, alone_s / 3, alone_s * 2 / 3),), 0.0, "one GPU, published")
     dense = Collective("all-reduce", 0, "float32", (4 * elements,) * workers)
     step = (MessageLog(0, (Work("dense", (elements,), 1),), (dense,)),)
-    run = timeline([step], (0,), workload, load_cluster("ethernet-10g"), Overhead(), load_device("v100"), overlap=False)
+    cluster, options = load_cluster("ethernet-10g"), StepOptions(overlap=False)
+    run = timeline([step], (0,), workload, cluster, Overhead(), load_device("v100"), options)
     assert 1e3 * run.step_s[0] == pytest.approx(published_ms, rel=0.03)
 
 

@@ -8,6 +8,7 @@ import pytest
 from gradwire.compressors.wirelog import Collective, MessageLog, Work
 from gradwire.sim.cluster import load_cluster
 from gradwire.sim.step.device import load_device
+from gradwire.sim.step.options import StepOptions
 from gradwire.sim.step.overhead import Overhead
 from gradwire.sim.step.timeline import timeline
 from gradwire.sim.step.trace import chrome_trace
@@ -20,7 +21,7 @@ def make_run(scheme, operation, engine="closed-form"):
     exchange = Collective(operation, 0, "bytes", (4000, 4000))
     steps = [(MessageLog(0, (Work(scheme, (1000,), 1),), (exchange,)),)] * 5
     cluster = load_cluster("ethernet-10g")
-    return timeline(steps, (0,), WORKLOAD, cluster, Overhead(), load_device("v100"), engine=engine)
+    return timeline(steps, (0,), WORKLOAD, cluster, Overhead(), load_device("v100"), StepOptions(engine=engine))
 
 
 def test_a_trace_shows_the_first_steps_of_each_run():

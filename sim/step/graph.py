@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...compressors.wirelog import MessageLog, StepLog, Work
+from ...compressors.wirelog import Collective, MessageLog, StepLog, Work
 from ..network.costs import Batch
 from ..network.critical import FloatArray
 from .device import Device
@@ -201,7 +201,11 @@ class GraphBuilder:
 def structure(step: StepLog) -> tuple[object, ...]:
     """Return all of a step log but the numbers of bytes; steps that agree in it share a graph."""
     return tuple(
-        (m.message, m.work, tuple((c.operation, c.round, c.peers, len(c.sent_bytes), bool(c.chunks)) for c in m.collectives))
+        (
+            m.message,
+            m.work,
+            tuple((c.operation, c.round, c.peers, len(c.sent_bytes), bool(c.chunks)) for c in m.collectives),
+        )
         for m in step
     )
 

@@ -30,7 +30,7 @@ def step(scheme="ef(topk)", extra=0):
 def test_points_of_a_sweep(benchmark):
     """At least 500,000 points a second for a step of ten buckets."""
     points = 20_000
-    plan = plan_steps([step()], READY, WORKLOAD, Overhead(), DEVICE)
+    plan = plan_steps([step()], READY, WORKLOAD, Overhead(), DEVICE, CLUSTER)
     bandwidth, factor = np.geomspace(1e9, 1e11, points), np.linspace(0, 2, points)
     benchmark(plan.run_s, bandwidth, CLUSTER.latency, CLUSTER.launch, factor)
     benchmark.extra_info["points_per_s"] = points / benchmark.stats["median"]

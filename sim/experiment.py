@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from ..compressors.base import Scheme
 from ..compressors.errors import InputError
 from ..compressors.spec import parse_scheme
-from .cluster.build import host_count
 from .cluster.cluster import (
     Cluster,
     Details,
@@ -176,8 +175,8 @@ class Experiment(_Section):
         return self
 
     @model_validator(mode="after")
-    def _workers_have_gpus(self) -> "Experiment":
-        host_count(self.cluster.cluster(), self.training.workers)
+    def _workers_fit(self) -> "Experiment":
+        self.cluster.cluster().topology(self.training.workers)
         return self
 
     def make_task(self, search: Path | None = None) -> Task:

@@ -109,6 +109,13 @@ def test_what_is_not_uniform_says_why(keys, workers, why):
         ({"fabric": {**LEAVES, "oversubscription": 3.0}}, 4),
         ({"fabric": {**LEAVES, "oversubscription": 1.0, "ecmp": "spread"}}, 8),
         ({"fabric": {**LEAVES, "spines": 1, "uplink": "40 Gbit/s"}}, 8),
+        (  # 25 / (11 * (25 / 11)) is a little above 1 in floating point
+            {
+                "bandwidth": "25 Gbit/s",
+                "fabric": {**LEAVES, "hosts_per_leaf": 1, "spines": 11, "oversubscription": 1.0, "ecmp": "spread"},
+            },
+            8,
+        ),
         ({"host": [{"which": 7, "bandwidth": "1 Gbit/s"}]}, 4),
         ({"upload": "5 Gbit/s", "gpus": 4, "intra": INTRA}, 4),
     ],
@@ -138,6 +145,7 @@ FAULTS = [
     ({"host": [{"which": True, "latency": "1 ms"}]}, ["host.0.which", "means no host"]),
     ({"host": [{"which": 1}]}, ["host.0", "give bandwidth, upload, download or latency"]),
     ({"host": [{"which": 1, "latency": "1 s"}, {"which": "0-1", "latency": "1 s"}]}, ["host1", "more than one"]),
+    ({"host": [{"which": 1, "latency": "1 s"}, {"which": "1-9999999999", "latency": "1 s"}]}, ["more than one"]),
     ({"hosts": 2, "host": [{"which": 2, "latency": "1 s"}]}, ["host2 is not there", "host0 to host1"]),
     ({"fabric": {"kind": "torus"}}, ["fabric.kind", "'torus'", "'leaf-spine'"]),
     ({"fabric": {"spines": 2}}, ["fabric.spines", "'switch'", "core"]),
@@ -176,6 +184,10 @@ FAULTS = [
     ({**GRAPH, "links": [*RING, {"between": ["host0", "host0"]}]}, ["two different nodes"]),
     ({**GRAPH, "links": [*RING, {"between": ["host0"]}]}, ["links.4.between"]),
     ({**GRAPH, "links": [{**RING[0], "bandwidth": "0 bit/s"}]}, ["links.0.bandwidth", "above 0"]),
+    (
+        {**GRAPH, "fabric": {"kind": "graph", "switches": ["s"]}, "background": [{"from": "s", "to": "host0"}]},
+        ["no way between host0 and s"],
+    ),
     ({**GRAPH, "fabric": {"kind": "graph", "switches": ["s", "s"]}}, ["'s'", "each name once"]),
     ({**GRAPH, "fabric": {"kind": "graph", "switches": ["host1"]}}, ["'host1'", "each name once"]),
     ({**GRAPH, "fabric": {"kind": "graph", "ecmp": "hash"}}, ["fabric.ecmp", "switches"]),

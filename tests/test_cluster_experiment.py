@@ -126,6 +126,10 @@ def test_faults_inside_tables_name_their_key():
 def test_more_workers_than_gpus_are_refused():
     with pytest.raises(ExperimentError, match=r"^workers = 8: the cluster has 4 GPUs .* at most 4$"):
         experiment({**BASE, "hosts": 4})
+    with pytest.raises(
+        ExperimentError, match=r"^profile: link = 'host8 up': there is no such link; allowed: nics, host0"
+    ):
+        experiment({**BASE, "profile": [{"link": "host8 up", "times": ["1 s"], "factors": [2.0]}]})
     assert experiment({**BASE, "hosts": 4}, workers=4).cluster.cluster().hosts == 4
 
 

@@ -98,6 +98,8 @@ def test_hashing_uses_all_spines_and_spreading_bundles_them():
     assert all(40 < count < 90 for count in chosen)  # 64 each, standard deviation 6.9
     spread = cluster(fabric={**fabric, "ecmp": "spread"}).topology(32)
     assert capacities(spread)["leaf0 > spines"] == 40e9
+    headers = cluster(fabric={**fabric, "ecmp": "spread"}, efficiency=0.5).topology(32)
+    assert capacities(headers)["leaf0 > spines"] == 20e9
     assert way(spread, 0, 16)[0] == ["host0 up", "leaf0 > spines", "spines > leaf1", "host16 down"]
 
 
@@ -131,6 +133,18 @@ def test_equally_good_ways_take_the_first_node_there_and_back():
     topology = cluster(hosts=4, fabric={"kind": "graph"}, links=square).topology(4)
     assert way(topology, 0, 3)[0] == ["host0 > host1", "host1 > host3"]
     assert way(topology, 3, 0)[0] == ["host3 > host1", "host1 > host0"]
+
+
+def test_ways_do_not_depend_on_which_was_asked_for_first():
+    """From host0 the first node is host1, from host5 it would be host3, on the other way."""
+    pairs = ((0, 1), (1, 4), (4, 5), (0, 2), (2, 3), (3, 5))
+    keys = {
+        "hosts": 6,
+        "fabric": {"kind": "graph"},
+        "links": [{"between": [f"host{a}", f"host{b}"]} for a, b in pairs],
+    }
+    assert way(cluster(**keys).topology(6), 0, 5)[0] == ["host0 > host1", "host1 > host4", "host4 > host5"]
+    assert way(cluster(**keys).topology(6), 5, 0)[0] == ["host5 > host4", "host4 > host1", "host1 > host0"]
 
 
 def test_one_way_links_lead_round():

@@ -26,15 +26,15 @@ def check(cluster: Cluster) -> None:
     """
     _check_hosts(cluster)
     _check_pieces(cluster)
+    for flow in cluster.background:
+        for key, name in (("from", flow.src), ("to", flow.dst)):
+            _named(cluster, f"background: {key} = {name!r}", name)
     if cluster.fabric.kind == "graph":
         _check_graph(cluster)
     else:
         for key in ("links", "routes"):
             if getattr(cluster, key):
                 raise InputError(f"{key}: fabric.kind is {cluster.fabric.kind!r}; allowed only with 'graph'")
-    for flow in cluster.background:
-        for key, name in (("from", flow.src), ("to", flow.dst)):
-            _named(cluster, f"background: {key} = {name!r}", name)
     if cluster.hosts is not None and (cluster.profile or cluster.background):
         topology(cluster, 1)
 
@@ -44,11 +44,13 @@ def _check_hosts(cluster: Cluster) -> None:
         raise InputError(f"gpus = {cluster.gpus}: needs the table intra, which says what connects the GPUs of a host")
     if cluster.gpus == 1 and cluster.intra is not None:
         raise InputError("intra: gpus is 1; allowed only with more GPUs a host")
-    numbers = [number for host in cluster.host for number in host.numbers()]
-    if twice := _twice(numbers):
-        raise InputError(f"host: host{twice[0]} is in more than one table; allowed: one")
-    if cluster.hosts is not None and numbers and max(numbers) >= cluster.hosts:
-        raise InputError(f"host: host{max(numbers)} is not there; allowed: host0 to host{cluster.hosts - 1}")
+    ranges = sorted((host.numbers() for host in cluster.host), key=lambda numbers: numbers.start)
+    for former, latter in pairwise(ranges):
+        if latter.start < former.stop:
+            raise InputError(f"host: host{latter.start} is in more than one table; allowed: one")
+    last = max((numbers[-1] for numbers in ranges), default=0)
+    if cluster.hosts is not None and last >= cluster.hosts:
+        raise InputError(f"host: host{last} is not there; allowed: host0 to host{cluster.hosts - 1}")
 
 
 def _check_pieces(cluster: Cluster) -> None:
@@ -74,8 +76,11 @@ def _check_graph(cluster: Cluster) -> None:
     _check_links(cluster, cluster.hosts)
     _check_routes(cluster)
     ways = graph_ways(cluster, cluster.hosts)
-    if cut_off := ways.cut_off(range(cluster.hosts), 0):
-        raise InputError(f"links: there is no way between host0 and host{cut_off[0]}, there and back")
+    ends = [name for flow in cluster.background for name in (flow.src, flow.dst)]
+    needed = {f"host{h}": h for h in range(cluster.hosts)} | {name: node_number(cluster, name) for name in ends}
+    cut_off = set(ways.cut_off(needed.values(), 0))
+    if names := [name for name, number in needed.items() if number in cut_off]:
+        raise InputError(f"links: there is no way between host0 and {names[0]}, there and back")
 
 
 def _check_links(cluster: Cluster, hosts: int) -> None:

@@ -43,6 +43,10 @@ class GraphWays:
     routing : {"hops", "latency"}
     fixed : sequence of sequence of int
         Ways that are given, as nodes.
+
+    Notes
+    -----
+    Pairs that are asked for must have a way: the cluster's description is checked with :meth:`cut_off`.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class GraphWays:
             edge.src in self._out[edge.dst] and self._out[edge.dst][edge.src].latency_s == edge.latency_s
             for edge in edges
         )
-        self._dead_end = [len({*self._out[node], *self._in[node]}) < 2 for node in range(nodes)]
+        dead_end = [len({*self._out[node], *self._in[node]}) < 2 for node in range(nodes)]
+        self._ends_here = {node for node in range(nodes) if dead_end[node]}
+        self._passing = [[e for e in self._in[node].values() if not dead_end[e.src]] for node in range(nodes)]
         self._routing = routing
         self._known: dict[int, Way] = {path[0] * nodes + path[-1]: self._way(path) for path in fixed}
 
@@ -113,6 +119,10 @@ class GraphWays:
 
     def _costs(self, dst: int, sources: set[int]) -> dict[int, Cost]:
         """Return what the best way to a node costs, from all nodes no farther than the farthest source (Dijkstra)."""
+        entries: dict[int, list[Edge]] = defaultdict(list)
+        for source in sources & self._ends_here:  # of all that nothing passes, a search looks at its sources only
+            for node, edge in self._out[source].items():
+                entries[node].append(edge)
         best: dict[int, Cost] = {dst: (0, 0)}
         queue = [((0, 0), dst)]
         done: dict[int, Cost] = {}
@@ -123,13 +133,13 @@ class GraphWays:
                 continue
             done[node] = cost
             missing.discard(node)
-            for other, edge in self._in[node].items():
-                if other in done or (self._dead_end[other] and other not in sources):
+            for edge in chain(self._passing[node], entries.get(node, ())):
+                if edge.src in done:
                     continue
                 new = self._add(cost, edge)
-                if other not in best or new < best[other]:
-                    best[other] = new
-                    heapq.heappush(queue, (new, other))
+                if edge.src not in best or new < best[edge.src]:
+                    best[edge.src] = new
+                    heapq.heappush(queue, (new, edge.src))
         return done
 
     def _descend(self, src: int, dst: int, costs: Mapping[int, Cost]) -> list[int]:

@@ -110,7 +110,7 @@ def _fabric_binds(cluster: Cluster, hosts: int) -> str | None:
     if fabric.latency:
         return "hosts on different leaves are farther apart than those on one"
     ratio = float(up[: fabric.hosts_per_leaf].sum()) / (fabric.spines * uplink_bps(cluster))
-    if ratio > 1:
+    if ratio > 1 + 1e-9:  # not by rounding only
         return f"the leaf-spine is oversubscribed {ratio:g}:1"
     if fabric.ecmp != "spread" and fabric.spines > 1:
         return "the leaf-spine hashes flows to spines, so that some share an uplink"

@@ -2,37 +2,46 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
+from gradwire.sim.cluster.topology import Changes, Flows, Routes, Terms
 from gradwire.sim.network.schedule import Transfer
 
 
-class Ways(NamedTuple):
-    """The ways of some pairs, as the traffic reads them."""
-
-    first: np.ndarray
-    links: np.ndarray
-    latency_s: np.ndarray
-
-
 class HandWritten:
-    """Links with capacities in bit/s, and for every pair of workers the links that it crosses and its latency."""
+    """Links with capacities in bit/s, and for every pair of workers the links that it crosses and its latency.
 
-    def __init__(self, capacity_bps: Sequence[float], ways: dict[tuple[int, int], tuple[list[int], float]]) -> None:
+    ``background`` lists (pair, bit/s at most, from, until), ``changes`` (time, link, factor).
+    """
+
+    def __init__(
+        self,
+        capacity_bps: Sequence[float],
+        ways: dict[tuple[int, int], tuple[list[int], float]],
+        background: Sequence[tuple[tuple[int, int], float, float, float]] = (),
+        changes: Sequence[tuple[float, int, float]] = (),
+    ) -> None:
         self.capacity_bps = np.array(capacity_bps, float)
         self.ways = ways
+        pairs, *numbers = zip(*background, strict=True) if background else ((), (), (), ())
+        found = [ways[pair][0] for pair in pairs]
+        first = np.cumsum([0, *map(len, found)])
+        flat = np.array([link for way in found for link in way], np.int64)
+        self.background = Flows(first, flat, *(np.array(column, float) for column in numbers))
+        times, links, factors = zip(*changes, strict=True) if changes else ((), (), ())
+        self.changes = Changes(np.array(times, float), np.array(links, np.int64), np.array(factors, float))
 
-    def routes(self, src: np.ndarray, dst: np.ndarray) -> Ways:
+    def routes(self, src: np.ndarray, dst: np.ndarray, terms: Terms) -> Routes:
         found = [self.ways[pair] for pair in zip(src.tolist(), dst.tolist(), strict=True)]
         lengths = [len(links) for links, _ in found]
         links = np.array([link for way, _ in found for link in way], np.int64)
-        return Ways(np.cumsum([0, *lengths]), links, np.array([latency for _, latency in found]))
+        return Routes(np.cumsum([0, *lengths]), links, np.array([latency for _, latency in found]) + terms.latency_s)
 
 
 def star(
-    up: Sequence[float], down: Sequence[float], latency: Sequence[float], core: float | None = None
+    up: Sequence[float], down: Sequence[float], latency: Sequence[float], core: float | None = None, **others: Any
 ) -> HandWritten:
     """Hosts around a switch: rates in bytes/s, shared separately; ``core`` is crossed by every transfer."""
     hosts = len(up)
@@ -44,7 +53,7 @@ def star(
         for i in range(hosts)
         for j in range(hosts)
     }
-    return HandWritten([8 * rate for rate in (*up, *down, *([core] if core else []))], ways)
+    return HandWritten([8 * rate for rate in (*up, *down, *([core] if core else []))], ways, **others)
 
 
 def plain_filling(

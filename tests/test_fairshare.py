@@ -1,6 +1,7 @@
 """Traffic that shares links: max-min fair rates against golden cases, a plain simulation, and numbers by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +10,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.compressors.errors import InputError
+from gradwire.sim.cluster.topology import Terms
 from gradwire.sim.network.schedule import Schedule, Transfer
-from gradwire.sim.network.traffic import Background, Change, Charges, Traffic
+from gradwire.sim.network.traffic import Traffic
 
 from .flowgraphs import HandWritten, plain_filling, star
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "max_min_flows.json").read_text())
 
 
-def end_s(topology, transfers, delay=None, start=None, **traffic):
+FREE = Terms(0, 0.0, 0.0, 0.0, 1.0)
+"""What costs nothing besides sharing links."""
+
+
+def end_s(topology, transfers, start=None):
     """When each transfer of a graph ends."""
     schedule = Schedule.of(transfers)
-    road = Traffic(topology, **traffic)
-    number = road.add(schedule, 0.0, Charges(latency_s=np.array(delay or [0.0] * len(schedule))), np.array(start or 0))
+    if isinstance(topology, WithDelays):
+        schedule = replace(schedule, src=schedule.src + MANY * np.arange(len(schedule)))
+    road = Traffic(topology)
+    number = road.add(schedule, 0.0, FREE, earliest_s=np.array(start or 0.0))
     assert road.advance(np.inf)
     assert road.done(number)
     return road.end_s(schedule).tolist()
 
+
+class WithDelays:
+    """A topology in which transfer t waits ``delay[t]`` more: every transfer gets a pair of workers of its own."""
+
+    def __init__(self, topology, delay):
+        self.topology = topology
+        self.delay = np.array(delay)
+        self.capacity_bps, self.background, self.changes = topology.capacity_bps, topology.background, topology.changes
+
+    def routes(self, src, dst, terms):
+        return self.topology.routes(src % MANY, dst % MANY, terms)._replace(latency_s=self._latency(src, dst, terms))
+
+    def _latency(self, src, dst, terms):
+        return self.topology.routes(src % MANY, dst % MANY, terms).latency_s + self.delay[src // MANY]
+
+
+MANY = 1000
 
 # ---------------------------------------------------------------------------------------------------- golden data
 
@@ -37,8 +62,9 @@ def test_golden_graphs_of_simgrid(case):
     transfers = [Transfer(t["src"], t["dst"], t["size"], tuple(place[i] for i in t["deps"])) for t in case["transfers"]]
     delay, start = ([t[key] for t in case["transfers"]] for key in ("delay", "start"))
     topology = star(case["up"], case["down"], case["lat"], case["core"])
+    waiting = WithDelays(topology, delay)
     expected = [case["finish"][t["id"]] for t in case["transfers"]]
-    assert end_s(topology, transfers, delay, start) == pytest.approx(expected, rel=1e-12)
+    assert end_s(waiting, transfers, start) == pytest.approx(expected, rel=1e-12)
 
 
 def ring_all_reduce(size, hosts):
@@ -117,7 +143,9 @@ def test_random_graphs_agree_with_plain_progressive_filling(block):
     for seed in range(50 * block, 50 * (block + 1)):
         topology, transfers, delay, start = random_graph(seed)
         expected = plain_filling(topology, transfers, delay, start)
-        assert end_s(topology, transfers, delay, start) == pytest.approx(expected, rel=1e-9, abs=1e-15), seed
+        assert end_s(WithDelays(topology, delay), transfers, start) == pytest.approx(expected, rel=1e-9, abs=1e-15), (
+            seed
+        )
 
 
 @given(st.integers(1, 6), st.integers(1, 30), st.floats(1e3, 1e12))
@@ -127,7 +155,7 @@ def test_equal_transfers_over_one_way_share_it_and_end_together(ways, each, rate
     topology = HandWritten([8 * rate], {(i, ways): ([0], 0.0) for i in range(ways)})
     transfers = [Transfer(i, ways, 1000) for i in range(ways) for _ in range(each)]
     road = Traffic(topology)
-    road.add(Schedule.of(transfers), 0.0)
+    road.add(Schedule.of(transfers), 0.0, FREE)
     assert road.advance(np.inf)
     assert road.now_s == pytest.approx(1000 * ways * each / rate, rel=1e-12)
     assert road.solutions == 2
@@ -138,7 +166,7 @@ def test_only_what_a_change_can_reach_is_solved_again():
     """Two pairs that share nothing: one's end leaves the other's rate alone; a third flow on its link does not."""
     topology = HandWritten([8e6, 8e6], {(0, 1): ([0], 0.0), (2, 3): ([1], 0.0)})
     road = Traffic(topology)
-    road.add(Schedule.of([Transfer(0, 1, 10**6), Transfer(2, 3, 3 * 10**6), Transfer(2, 3, 10**6, (0,))]), 0.0)
+    road.add(Schedule.of([Transfer(0, 1, 10**6), Transfer(2, 3, 3 * 10**6), Transfer(2, 3, 10**6, (0,))]), 0.0, FREE)
     assert road.advance(np.inf)
     # 1 s alone, then the second link is shared for 2 s: 1 MB of each
     assert road.now_s == pytest.approx(4.0, rel=1e-12)
@@ -152,7 +180,7 @@ def test_reductions_delay_what_waits_for_them():
     transfers = [Transfer(0, 1, 10**6, (), reduces=True), Transfer(1, 0, 10**6, (0,))]
     schedule = Schedule.of(transfers)
     road = Traffic(topology)
-    road.add(schedule, 0.0, Charges(launch_s=0.5, reduce_bps=16e6))
+    road.add(schedule, 0.0, FREE._replace(launch_s=0.5), reduce_bytes_s=2e6)
     assert road.advance(np.inf)
     assert road.end_s(schedule).tolist() == pytest.approx([0.5 + 1 + 0.5, 3.0], rel=1e-12)
 
@@ -160,7 +188,7 @@ def test_reductions_delay_what_waits_for_them():
 def test_headers_take_their_share_of_the_links():
     topology = star([1e6, 1e6], [1e6, 1e6], [0, 0])
     road = Traffic(topology)
-    road.add(Schedule.of([Transfer(0, 1, 900_000)]), 0.0, Charges(efficiency=0.9))
+    road.add(Schedule.of([Transfer(0, 1, 900_000)]), 0.0, FREE._replace(efficiency=0.9))
     assert road.advance(np.inf)
     assert road.now_s == pytest.approx(1.0, rel=1e-12)
 
@@ -176,30 +204,30 @@ def test_headers_take_their_share_of_the_links():
     ],
 )
 def test_background_takes_its_fair_share(rate_bps, start_s, stop_s, ends_s):
-    topology = star([1e6, 1e6], [1e6, 1e6], [0, 0])
-    others = [Background(0, 1, rate_bps, start_s, stop_s)]
-    assert end_s(topology, [Transfer(0, 1, 10**6)], background=others) == pytest.approx([ends_s], rel=1e-12)
+    others = [((0, 1), rate_bps, start_s, stop_s)]
+    topology = star([1e6, 1e6], [1e6, 1e6], [0, 0], background=others)
+    assert end_s(topology, [Transfer(0, 1, 10**6)]) == pytest.approx([ends_s], rel=1e-12)
 
 
 def test_capacities_that_change_with_time():
     """1 MB/s for a second, a tenth of it for two, then all again: 1 + 0.2 MB by then, 0.8 s for the rest."""
-    changes = [Change(0, 1.0, 0.8e6), Change(0, 3.0, 8e6)]
-    topology = star([1e6, 1e6], [1e7, 1e7], [0, 0])
-    assert end_s(topology, [Transfer(0, 1, 2 * 10**6)], changes=changes) == pytest.approx([3.8], rel=1e-12)
+    changes = [(1.0, 0, 0.1), (3.0, 0, 1.0)]
+    topology = star([1e6, 1e6], [1e7, 1e7], [0, 0], changes=changes)
+    assert end_s(topology, [Transfer(0, 1, 2 * 10**6)]) == pytest.approx([3.8], rel=1e-12)
 
 
 def test_collectives_that_overlap_share_and_those_of_the_past_are_forgotten():
     topology = star([1e6, 1e6], [1e6, 1e6], [0, 0])
     road = Traffic(topology)
     one = Schedule.of([Transfer(0, 1, 10**6)])
-    first, second = road.add(one, 0.0), road.add(one, 0.5)
+    first, second = road.add(one, 0.0, FREE), road.add(one, 0.5, FREE)
     assert road.advance(np.inf)
     assert (road.done(first), road.done(second)) == (True, False)
     assert road.now_s == pytest.approx(1.5, rel=1e-12)
     assert not road.advance(1.6)
     assert road.advance(np.inf)
     assert road.now_s == pytest.approx(2.0, rel=1e-12)
-    third = road.add(one, 5.0)
+    third = road.add(one, 5.0, FREE)
     assert road.advance(np.inf)
     assert [road.done(number) for number in (first, second, third)] == [True] * 3
     assert road.now_s == pytest.approx(6.0, rel=1e-12)
@@ -207,9 +235,8 @@ def test_collectives_that_overlap_share_and_those_of_the_past_are_forgotten():
 
 
 def test_a_link_without_capacity_stands_still():
-    topology = star([1e6, 1e6], [1e6, 1e6], [0, 0])
-    road = Traffic(topology, changes=[Change(0, 0.5, 0.0)])
-    road.add(Schedule.of([Transfer(0, 1, 10**6)]), 0.0)
+    road = Traffic(star([1e6, 1e6], [1e6, 1e6], [0, 0], changes=[(0.5, 0, 0.0)]))
+    road.add(Schedule.of([Transfer(0, 1, 10**6)]), 0.0, FREE)
     assert not road.advance(np.inf)
 
 

@@ -170,14 +170,14 @@ def test_the_engine_plays_any_schedule_along_its_longest_chain(data):
     transfers: list[Transfer] = []
     for i in range(data.draw(st.integers(1, 12))):
         after = data.draw(st.sets(st.integers(0, i - 1))) if i else set()
-        transfers.append(Transfer(0, 1, data.draw(st.integers(0, 9)), tuple(after)))
+        transfers.append(Transfer(2 * i, 2 * i + 1, data.draw(st.integers(0, 9)), tuple(after)))  # nothing shared
 
     @cache
     def end(i: int):
         return max((end(j) for j in transfers[i].after), default=0.0) + 0.5 + transfers[i].bytes
 
     longest = max(end(i) for i in range(len(transfers)))
-    assert played_s(Schedule.of(transfers), make_cluster(8.0, 0.5, 0.25)) == 0.25 + longest
+    assert played_s(Schedule.of(transfers), make_cluster(8.0, 0.5, 0.25), 24) == 0.25 + longest
 
 
 def test_the_closed_form_takes_arrays():

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...compressors.wirelog import Collective, MessageLog, StepLog, Work
+from ...compressors.wirelog import MessageLog, StepLog, Work
 from ..network.costs import Batch
 from ..network.critical import FloatArray
 from .device import Device

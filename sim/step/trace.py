@@ -54,7 +54,7 @@ def _event(process: int, step: int, span: Span) -> dict[str, Any]:
 
 def _thread(worker: int, resource: Resource) -> int:
     """Return the number of a thread; a worker's stand together."""
-    return 3 * worker + ("compute", "codec", "network").index(resource)
+    return 3 * worker + ("compute", "network", "codec").index(resource)
 
 
 def _metadata(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:

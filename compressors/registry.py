@@ -3,10 +3,17 @@
 from .base import Memory, Scheme
 from .feedback import ErrorFeedback
 from .lowrank.powersgd import PowerSGD
+from .momentum import Momentum
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
+from .sparsifiers.dgc import DGC
+from .sparsifiers.dgcsample import DGCSample
+from .sparsifiers.graddrop import GradDrop
+from .sparsifiers.mstopk import MSTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
+from .sparsifiers.sidco import SIDCo
+from .sparsifiers.threshold import Threshold
 from .sparsifiers.topk import TopK
 
 SCHEMES: dict[str, type[Scheme]] = {
@@ -16,6 +23,12 @@ SCHEMES: dict[str, type[Scheme]] = {
         TopK,
         RandomK,
         RandomBlock,
+        GradDrop,
+        Threshold,
+        SIDCo,
+        MSTopK,
+        DGCSample,
+        DGC,
         QSGD,
         PowerSGD,
     )
@@ -25,5 +38,6 @@ MEMORIES: dict[str, type[Memory]] = {
     memory.name: memory
     for memory in (
         ErrorFeedback,
+        Momentum,
     )
 }  # fmt: skip

@@ -45,13 +45,17 @@ class SIDCo(ThresholdSparsifier):
         An exponential distribution by its mean; a generalised Pareto by mean and variance; or a gamma by Minka's closed
         form, in later stages a generalised Pareto.
     stages : int
-        M, or 0 to adapt it: from 1 on, and every 5 calls one more where on average fewer than 0.8 k entries were sent,
-        or one fewer where more than 1.2 k were, between 1 and 8.
+        M, or 0 to adapt it every 5 calls, from 1 to 8: one more where on average fewer than 0.8 k entries reached the
+        threshold, one fewer where more than 1.2 k did; but a second stage follows the first in either case.
     coding : {"raw", "log2"}
         How positions are written.
 
     Notes
     -----
+    One stage undershoots light tails and overshoots heavy ones, so two can mend both. Of 1 % wanted, the share that is
+    found by 1, 2 and 3 stages of an exponential fit is 0.02, 0.64 and 1.12 for normal values, 1.00 throughout for
+    Laplace's distribution, 1.47, 1.16 and 0.65 for Student's with 3 degrees of freedom.
+
     Differences from the paper: zeros are never sent and are left out of the fits, so that a sparse gradient is no
     hindrance. Where a fit breaks down or nothing reaches its threshold (a constant, few entries), the k largest are
     sent, ties by the lowest index; so an entry of the largest magnitude always is.
@@ -125,8 +129,9 @@ def _adapted(state: State, shares: list[float]) -> State:
     stages, calls = state.rows["stages"], state.rows["calls"] + 1
     sent = state.rows["sent"] + torch.tensor(shares, dtype=torch.float64)
     due, mean = calls == PERIOD, sent / PERIOD
-    change = (mean < 1 - TOLERANCE).long() - (mean > 1 + TOLERANCE).long()
-    stages = torch.where(due, (stages + change).clamp(1, MOST_STAGES), stages)
+    few, many = mean < 1 - TOLERANCE, mean > 1 + TOLERANCE
+    change = (few | many & (stages == 1)).long() - (many & (stages > 1)).long()
+    stages = torch.where(due, (stages + change).clamp(max=MOST_STAGES), stages)
     return State(rows={"stages": stages, "calls": calls.masked_fill(due, 0), "sent": sent.masked_fill(due, 0.0)})
 
 

@@ -358,6 +358,11 @@ class Memory(ABC):
     paper: ClassVar[str]
     state: ClassVar[str]
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether multiplying all gradients by a > 0 multiplies all that is remembered by a."""
+        return True
+
     @abstractmethod
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
         """Return the memory's own state before the first step."""

@@ -69,6 +69,10 @@ class Momentum(Memory):
         check_range(self, "clip", "at least 0", 0 <= self.clip < inf)
 
     @property
+    def homogeneous(self) -> bool:
+        return not self.clip
+
+    @property
     def _feedback(self) -> ErrorFeedback:
         """The memory of v, which is error feedback's for u."""
         return ErrorFeedback(self.units)

@@ -51,7 +51,7 @@ class _Remembering(Scheme):
 
     @property
     def homogeneous(self) -> bool:
-        return self.inner.homogeneous
+        return self.memory.homogeneous and self.inner.homogeneous
 
     def for_unit(self, name: str, shape: Shape) -> Scheme:
         return remember(self.memory, self.inner.for_unit(name, shape))

@@ -70,11 +70,11 @@ class DGC(Codec):
 
     @property
     def varying(self) -> bool:
-        return True
+        return self.stages.varying
 
     @property
     def homogeneous(self) -> bool:
-        return not self.clip
+        return self.stages.homogeneous
 
     @property
     def combine(self) -> Literal["sum", "gather"]:

@@ -43,8 +43,7 @@ class MSTopK(Codec):
 
     References
     ----------
-    .. [1] Shi, Zhou, Song, Wang, Zhu, Huang, Jiang, Zhou, Guo, Xie, Lan, Ouyang, Zhang, Wei, Gong, Lin, Gao, Meng, Hu,
-       Guo, Chu. *Towards Scalable Distributed Training of Deep Learning on Public Cloud Clusters*, MLSys 2021,
+    .. [1] Shi et al. *Towards Scalable Distributed Training of Deep Learning on Public Cloud Clusters*, MLSys 2021,
        https://arxiv.org/abs/2010.10458
     """
 

@@ -82,7 +82,9 @@ class Momentum(Memory):
         return State(elements={"momentum": zeros, "unsent": zeros.clone()}, shared={"lr": 1.0})
 
     def check(self, inner: Scheme, shape: Shape) -> None:
-        """Refuse a scheme whose error can exceed its input: v would grow without bound."""
+        """Refuse a scheme whose error can exceed its input, so that v would grow, and one whose mean is no mean."""
+        if inner.law != "mean of sent":
+            raise SchemeError(f"momentum({inner}): momentum correction needs the mean of what the workers sent")
         bound = inner.error_bound(shape)
         if bound > 1:
             raise SchemeError(

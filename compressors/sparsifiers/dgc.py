@@ -52,17 +52,17 @@ class DGC(Codec):
     examples = ("dgc(density=0.1, nesterov=True, masking=False, warmup_steps=3)",)
 
     def __post_init__(self) -> None:
-        assert self.stages  # building them checks the parameters
+        assert self.whole  # building them checks the parameters
 
     @cached_property
-    def stages(self) -> RememberingCodec:
+    def whole(self) -> RememberingCodec:
         """The selection with its memory around it."""
         memory = Momentum(self.momentum, self.nesterov, self.masking, self.clip, self.units)
         return RememberingCodec(memory, DGCSample(self.density, self.warmup_steps, self.coding))
 
     def parts(self) -> tuple[Scheme | Memory, ...]:
         """Return the whole, for cost models that know it by its name, and its two stages."""
-        return (self, *self.stages.parts())
+        return (self, *self.whole.parts())
 
     @property
     def unbiased(self) -> bool:
@@ -70,34 +70,34 @@ class DGC(Codec):
 
     @property
     def varying(self) -> bool:
-        return self.stages.varying
+        return self.whole.varying
 
     @property
     def homogeneous(self) -> bool:
-        return self.stages.homogeneous
+        return self.whole.homogeneous
 
     @property
     def combine(self) -> Literal["sum", "gather"]:
-        return self.stages.combine
+        return self.whole.combine
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
-        self.stages.check_optimizer(optimizer)
+        self.whole.check_optimizer(optimizer)
 
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        return self.stages.init(shape, workers, like)
+        return self.whole.init(shape, workers, like)
 
     def error_bound(self, shape: Shape) -> float:
         """Return the bound of the selection."""
-        return self.stages.error_bound(shape)
+        return self.whole.error_bound(shape)
 
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return self.stages.wire_bytes(shape, itemsize)
+        return self.whole.wire_bytes(shape, itemsize)
 
     def passes(self, shape: Shape) -> Passes:
-        return self.stages.passes(shape)
+        return self.whole.passes(shape)
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
-        return self.stages.encode(x, state, turn)
+        return self.whole.encode(x, state, turn)
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return self.stages.decode(payload, shape, turn)
+        return self.whole.decode(payload, shape, turn)

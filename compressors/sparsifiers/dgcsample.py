@@ -80,15 +80,15 @@ class DGCSample(ThresholdSparsifier):
         """Return 1 - 1 / n: the entries sent are the largest, and one at least."""
         return 1 - 1 / prod(shape)
 
-    def expected(self, size: int) -> float:
-        return float(kept(self.density, size))
+    def count(self, shape: Shape) -> float:
+        return float(kept(self.density, prod(shape)))
 
     def passes(self, shape: Shape) -> Passes:
         """Return two passes (compare, compact), a strided read of the sample, and what the sent entries cost."""
-        fraction = self.expected(prod(shape)) / prod(shape)
+        fraction = self.count(shape) / prod(shape)
         return Passes(encode=2 + FRACTION + 3 * fraction, between=0, decode=3 * fraction)
 
-    def positions(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         density = self.density_at(turn.step)
         k, stride = kept(density, len(magnitude)), stride_for(len(magnitude), density)
         start = below(stream(turn.seed, Purpose.SELECTION, turn.step, turn.unit, rank), stride)

@@ -94,16 +94,16 @@ class GradDrop(ThresholdSparsifier):
         """Return 1, attained where all magnitudes are equal, for then nothing is sent."""
         return 1.0
 
-    def expected(self, size: int) -> float:
-        return (1 - self.rate) * size
+    def count(self, shape: Shape) -> float:
+        return (1 - self.rate) * prod(shape)
 
     def passes(self, shape: Shape) -> Passes:
         """Return two passes (compare, compact), two more to find a quantile of all, and what the sent entries cost."""
-        sent = self.expected(prod(shape)) / prod(shape)
+        sent = self.count(shape) / prod(shape)
         search = 2.0 if self.threshold == "exact" else 2 * self.fraction
         return Passes(encode=2 + search + 3 * sent, between=0, decode=3 * sent)
 
-    def positions(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         bits = stream(turn.seed, Purpose.SELECTION, turn.step, turn.unit, rank)
         found, start = [], 0
         for shard in magnitude.tensor_split(turn.size) if self.scope == "shard" else [magnitude]:

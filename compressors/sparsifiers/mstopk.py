@@ -81,24 +81,32 @@ class MSTopK(Codec):
         """
         return 1 - kept(self.density, prod(shape)) / prod(shape)
 
+    def count(self, shape: Shape) -> float:
+        """Return k."""
+        return kept(self.density, prod(shape))
+
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return sparse_bytes(kept(self.density, prod(shape)), prod(shape), itemsize, self.coding)
+        return sparse_bytes(self.count(shape), prod(shape), itemsize, self.coding)
 
     def passes(self, shape: Shape) -> Passes:
         """Return a read for mean and maximum, one for each halving, two to compact, and what the sent entries cost."""
         fraction = kept(self.density, prod(shape)) / prod(shape)
         return Passes(encode=3 + self.iterations + 3 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Sparse, State]:
+        """Return the entries to send of values ``[W, *shape]``, and the next state."""
         flat = x.reshape(len(x), -1)
-        indices = torch.stack([self._positions(row.abs(), turn, r) for row, r in zip(flat, turn.ranks, strict=True)])
-        sent = Sparse(flat.gather(1, indices), indices, flat.shape[1])
+        indices = torch.stack([self._chosen(row.abs(), turn, r) for row, r in zip(flat, turn.ranks, strict=True)])
+        return Sparse(flat.gather(1, indices), indices, flat.shape[1]), state
+
+    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+        sent, state = self.select(x, state, turn)
         return sparse_payload(sent, self.coding), sent, state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         return read_sparse(payload, prod(shape), self.coding)
 
-    def _positions(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def _chosen(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         """Return the k positions of one row, ascending."""
         k = kept(self.density, len(magnitude))
         enclosed = enclose(magnitude, k, self.iterations)

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Decoded
+from ..decoded import RaggedSparse
 from ..indices import Coding
-from ..payload import Payload
 from .selection import top_k
-from .sparse import sparse_payload
 from .thresholds import ThresholdSparsifier, at_least, entries_at, numbers
 
 Values = NDArray[np.float64]
@@ -91,29 +89,28 @@ class SIDCo(ThresholdSparsifier):
         """Return 1 - 1 / n: the largest entry is always sent, and a fit can put all others below its threshold."""
         return 1 - 1 / prod(shape)
 
-    def expected(self, size: int) -> float:
-        return float(kept(self.density, size))
+    def count(self, shape: Shape) -> float:
+        return float(kept(self.density, prod(shape)))
 
     def passes(self, shape: Shape) -> Passes:
         """Return two reads (fit, compare), one to compact, the later stages' share, and what sent entries cost."""
-        fraction = self.expected(prod(shape)) / prod(shape)
+        fraction = self.count(shape) / prod(shape)
         return Passes(encode=3 + 3 * FIRST_RATIO + 3 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[RaggedSparse, State]:
         flat = x.reshape(len(x), -1)
         stages = state.rows["stages"].tolist() if state.rows else [self.stages] * len(flat)
         found, shares = [], []
-        for row, count in zip(flat, stages, strict=True):
-            positions, share = self._select(row.abs(), count)
+        for row, number in zip(flat, stages, strict=True):
+            positions, share = self._fitted(row.abs(), number)
             found.append(positions)
             shares.append(share)
-        sent = entries_at(flat, found)
-        return sparse_payload(sent, self.coding), sent, _adapted(state, shares) if state.rows else state
+        return entries_at(flat, found), _adapted(state, shares) if state.rows else state
 
-    def positions(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
-        return self._select(magnitude, self.stages or 1)[0]
+    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+        return self._fitted(magnitude, self.stages or 1)[0]
 
-    def _select(self, magnitude: Tensor, stages: int) -> tuple[Tensor, float]:
+    def _fitted(self, magnitude: Tensor, stages: int) -> tuple[Tensor, float]:
         """Return the positions of a row's entries to send, and how many the fit would have sent, relative to k."""
         present = numbers(magnitude[magnitude > 0]).astype(np.float64)
         k = kept(self.density, len(magnitude))

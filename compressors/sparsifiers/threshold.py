@@ -1,7 +1,7 @@
 """Hard threshold: the entries whose magnitude is at least a given number."""
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 
 from torch import Tensor
 
@@ -57,12 +57,12 @@ class Threshold(ThresholdSparsifier):
         """Return 1, attained by whatever lies below the threshold."""
         return 1.0
 
-    def expected(self, size: int) -> float:
-        return float(size)
+    def count(self, shape: Shape) -> float:
+        return float(prod(shape))
 
     def passes(self, shape: Shape) -> Passes:
         """Return a read to compare, and at most a write of the values and an addition of each when decoded."""
         return Passes(encode=3, between=0, decode=3)
 
-    def positions(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         return (magnitude >= magnitude.new_tensor(self.value)).nonzero()[:, 0]

@@ -45,22 +45,30 @@ class ThresholdSparsifier(Codec):
     def combine(self) -> Literal["sum", "gather"]:
         return "gather"
 
+    @property
+    def ragged(self) -> bool:
+        """Whether workers may select different numbers of entries."""
+        return True
+
     @abstractmethod
-    def expected(self, size: int) -> float:
+    def count(self, shape: Shape) -> float:
         """Return about how many of a unit's entries pass."""
 
     @abstractmethod
-    def positions(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         """Return the ascending positions of the entries of one row, given as magnitudes [n], that pass."""
 
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[RaggedSparse, State]:
+        """Return the entries that pass of values ``[W, *shape]``, and the next state."""
+        flat = x.reshape(len(x), -1)
+        found = [self.passing(row.abs(), turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
+        return entries_at(flat, found), state
+
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        size = prod(shape)
-        return 2 * SIZE_BYTES + sparse_bytes(self.expected(size), size, itemsize, self.coding)
+        return 2 * SIZE_BYTES + sparse_bytes(self.count(shape), prod(shape), itemsize, self.coding)
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
-        flat = x.reshape(len(x), -1)
-        found = [self.positions(row.abs(), turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
-        sent = entries_at(flat, found)
+        sent, state = self.select(x, state, turn)
         return sparse_payload(sent, self.coding), sent, state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:

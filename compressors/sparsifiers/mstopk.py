@@ -37,9 +37,8 @@ class MSTopK(Codec):
 
     Notes
     -----
-    Differences from the paper's Algorithm 1: the run wraps around, so each entry of the band has the same chance and
-    the expected error is at most that of random-k; where no threshold is reached by k entries or fewer, nothing counts
-    as above the upper one, where the paper's initial 0 would let everything pass.
+    Difference from the paper: the run wraps around, so each entry of the band has the same chance, and the expected
+    error is at most that of random-k. A run that keeps within the band would seldom hold its first and last entries.
 
     References
     ----------

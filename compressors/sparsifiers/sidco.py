@@ -51,8 +51,8 @@ class SIDCo(ThresholdSparsifier):
     Notes
     -----
     One stage undershoots light tails and overshoots heavy ones, so two can mend both. Of 1 % wanted, the share that is
-    found by 1, 2 and 3 stages of an exponential fit is 0.02, 0.64 and 1.12 for normal values, 1.00 throughout for
-    Laplace's distribution, 1.47, 1.16 and 0.65 for Student's with 3 degrees of freedom.
+    found by 1, 2 and 3 stages of an exponential fit is 0.02, 0.64 and 1.13 for normal values, 1.00 throughout for
+    Laplace's distribution, 1.47, 1.16 and 0.66 for Student's with 3 degrees of freedom.
 
     Differences from the paper: zeros are never sent and are left out of the fits, so that a sparse gradient is no
     hindrance. Where a fit breaks down or nothing reaches its threshold (a constant, few entries), the k largest are
@@ -170,7 +170,7 @@ def gamma(magnitude: Values, ratio: float) -> float:
     """Return the upper quantile of a gamma distribution by Minka's fit, to the leading order of its tail.
 
     With s = ln(mean) - mean(ln) its shape is a = (3 - s + sqrt((s - 3)^2 + 24 s)) / (12 s), its scale mean / a, and the
-    quantile -scale (ln(ratio) + ln(Gamma(a))), exact where a = 1 (the paper, Corollary 1.2); 0 if that is negative.
+    quantile -scale (ln(ratio) + ln(Gamma(a))), exact where a = 1; 0 if that is negative.
     """
     mean = float(magnitude.mean())
     s = -float(np.log(magnitude / mean).mean())

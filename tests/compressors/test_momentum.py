@@ -64,7 +64,7 @@ def largest(row: np.ndarray, k: int) -> np.ndarray:
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("units", ["gradient", "update"])
 def test_around_topk_it_is_the_papers_algorithm(units, nesterov, masking, exchange, values):
-    """Lin et al. 2018, Algorithm 4; in update units the rate is put into v with the velocity."""
+    """Lin et al. 2018, section 3; in update units the rate is put into v with the velocity."""
     text = f"momentum(topk(density=0.1), momentum=0.7, nesterov={nesterov}, masking={masking}, units={units})"
     scheme, state = parse_scheme(text), None
     u, v = np.zeros((3, 40)), np.zeros((3, 40))

@@ -19,6 +19,7 @@ from gradwire.compressors.sparsifiers.graddrop import GradDrop, quantile
 from gradwire.compressors.sparsifiers.mstopk import MSTopK, enclose
 from gradwire.compressors.sparsifiers.threshold import Threshold
 from gradwire.compressors.sparsifiers.thresholds import above, at_least
+from gradwire.compressors.spec import parse_scheme
 
 LEVEL = 1e-6
 """Chance of a statistical test to fail although the scheme is right."""
@@ -219,7 +220,7 @@ def test_rows_of_which_nothing_passes_are_empty_and_cost_a_header_and_their_size
 
 
 def search(values: NDArray[np.float64], k: int, iterations: int) -> tuple[float, float]:
-    """Shi et al. 2021, Algorithm 1, with counts of all entries at every step."""
+    """Halve the interval as Shi et al. 2021 do, with counts of all entries at every step."""
     mean, most = values.mean(), values.max()
     left, right, lower, upper, most_k, least_k = 0.0, 1.0, 0.0, math.inf, 0, len(values)
     for _ in range(iterations):
@@ -272,7 +273,7 @@ def test_mstopk_takes_a_run_of_the_band_that_wraps_around(values):
 
 
 def test_regression_each_entry_of_mstopks_band_has_the_same_chance():
-    """A run that keeps within the band, as in Algorithm 1, seldom holds its first and last entries."""
+    """A run that keeps within the band seldom holds its first and last entries."""
     x = torch.full((2000, 10), -1.0)
     counts = np.zeros(10)
     for positions in sent_positions(MSTopK(0.4), x):
@@ -280,6 +281,26 @@ def test_regression_each_entry_of_mstopks_band_has_the_same_chance():
         counts[positions] += 1
     tail = 2 * np.minimum(binom.cdf(counts, 2000, 0.4), binom.sf(counts - 1, 2000, 0.4))
     assert tail.min() > LEVEL / 10
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 4])
+@pytest.mark.parametrize("power", [0.3, 1, 4])
+@pytest.mark.parametrize("k", [1, 7, 30, 49])
+def test_mstopk_loses_no_more_than_random_k_on_average(k, power, iterations, values):
+    """Exactly, over all starts: entries above the band are certain, those within it have a chance of j / b."""
+    for row in values(50, 50, dtype=torch.float64).abs().numpy() ** power:
+        lower, upper = search(row, k, iterations)
+        top, band = row >= upper, (row >= lower) & (row < upper)
+        p = top + band * (k - top.sum()) / max(1, band.sum())
+        assert p.sum() == pytest.approx(k)
+        assert np.sum((1 - p) * row**2) <= MSTopK(k / 50).error_bound((50,)) * np.sum(row**2) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("text", ["graddrop(rate=0.99)", "dgcsample(density=0.01)", "mstopk(density=0.01)"])
+def test_estimate_of_the_bytes_is_met_where_as_many_pass_as_expected(text, exchange, values):
+    _, log = exchange(text, values(3, 1000))
+    charged = [sum(c.sent_bytes[worker] for c in log.collectives) for worker in range(3)]
+    assert charged == pytest.approx([parse_scheme(text).wire_bytes((1000,))] * 3, abs=1e-6)
 
 
 @pytest.mark.parametrize("x", [[0.7], [0.0, 0.0, 0.0], [0.7] * 1000, [1e-45] * 7, [0.0, 0.0, -2.0], [3e38] * 9])

@@ -241,6 +241,11 @@ class Scheme(ABC):
         """Whether the length of a payload depends on the values, so that :meth:`wire_bytes` is an estimate."""
         return False
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether C(a x) = a C(x) for every a > 0, which a threshold or a clip in absolute units breaks."""
+        return True
+
     def for_unit(self, name: str, shape: Shape) -> "Scheme":
         """Return the scheme that a unit gets; it differs from this one under a policy by layer."""
         return self
@@ -360,6 +365,11 @@ class Memory(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     state: ClassVar[str]
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether multiplying all gradients by a > 0 multiplies all that is remembered by a."""
+        return True
 
     @abstractmethod
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:

@@ -4,13 +4,20 @@ from .base import Memory, Scheme
 from .feedback import ErrorFeedback
 from .lowrank.atomo import Atomo
 from .lowrank.powersgd import PowerSGD
+from .momentum import Momentum
 from .onebitadam import OneBitAdamScheme
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
 from .sparsifiers.cltk import CLTK
+from .sparsifiers.dgc import DGC
+from .sparsifiers.dgcsample import DGCSample
+from .sparsifiers.graddrop import GradDrop
 from .sparsifiers.gtopk import GTopK
+from .sparsifiers.mstopk import MSTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
+from .sparsifiers.sidco import SIDCo
+from .sparsifiers.threshold import Threshold
 from .sparsifiers.topk import TopK
 from .twosided import TwoSided
 
@@ -23,6 +30,12 @@ SCHEMES: dict[str, type[Scheme]] = {
         RandomBlock,
         CLTK,
         GTopK,
+        GradDrop,
+        Threshold,
+        SIDCo,
+        MSTopK,
+        DGCSample,
+        DGC,
         QSGD,
         OneBitAdamScheme,
         PowerSGD,
@@ -35,5 +48,6 @@ MEMORIES: dict[str, type[Memory]] = {
     for memory in (
         ErrorFeedback,
         TwoSided,
+        Momentum,
     )
 }  # fmt: skip

@@ -49,6 +49,10 @@ class Remembering(Scheme):
     def varying(self) -> bool:
         return self.inner.varying
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.memory.homogeneous and self.inner.homogeneous
+
     def for_unit(self, name: str, shape: Shape) -> Scheme:
         return remember(self.memory, self.inner.for_unit(name, shape))
 
@@ -132,10 +136,11 @@ def remember(memory: Memory, inner: Scheme) -> Scheme:
     Raises
     ------
     SchemeError
-        If the scheme already has this memory.
+        If the scheme already has a memory: what is not sent would be remembered twice.
     """
-    if any(part.name == memory.name for part in inner.parts()):
-        raise SchemeError(f"{memory.name}({inner}): {inner} already has this memory")
+    if found := [part.name for part in inner.parts() if isinstance(part, Memory)]:
+        which = "this memory" if memory.name in found else "a memory"
+        raise SchemeError(f"{memory.name}({inner}): {inner} already has {which}")
     if (own := memory.around(inner)) is not None:
         return own
     if isinstance(inner, Codec):

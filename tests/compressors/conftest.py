@@ -17,9 +17,11 @@ from gradwire.compressors.registry import SCHEMES
 from gradwire.compressors.spec import parse_scheme
 from gradwire.compressors.wirelog import MessageLog
 
+from .laws import remembers
+
 SHAPES: tuple[Shape, ...] = ((1,), (7,), (6, 3, 2, 2), (30, 41))
 PLAIN = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
-REMEMBERED = [f"ef({text})" for text in PLAIN]
+REMEMBERED = [f"ef({text})" for text in PLAIN if not remembers(parse_scheme(text))]
 
 
 class Case(NamedTuple):

@@ -21,6 +21,7 @@ from gradwire.compressors.base import (
     AllToAll,
     Broadcast,
     Gather,
+    Memory,
     Outcome,
     Passes,
     Permute,
@@ -48,6 +49,8 @@ TWO_SIDED = (
     "twosided(randomk(density=0.25))",
     "twosided(dense)",
 )
+SELDOM = ("threshold(value=100)", "ef(threshold(value=2.5))", "momentum(threshold(value=3))")
+"""Schemes that send nothing at all, or nothing from some workers."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,9 @@ def messages() -> list[Message]:
     """Return every listed scheme on several units, alone and under error feedback, and mixed messages."""
     plain = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
     found = []
-    for text in [*plain, *(f"ef({text})" for text in plain), "ef(topk(density=0.25), units=gradient)", *TWO_SIDED]:
+    bare = [text for text in plain if not any(isinstance(part, Memory) for part in parse_scheme(text).parts())]
+    memories = ["ef(topk(density=0.25), units=gradient)", "momentum(dense)", "momentum(qsgd, clip=1)"]
+    for text in [*plain, *(f"ef({text})" for text in bare), *memories, *SELDOM, *TWO_SIDED]:
         scheme = parse_scheme(text)
         wrapped = len(scheme.parts()) > 1
         shapes = [shape for shape in SHAPES if not wrapped or scheme.error_bound(shape) <= 1]

@@ -7,6 +7,7 @@ from gradwire.compressors.base import (
     Memory,
     Outcome,
     Scheme,
+    Shape,
     State,
 )
 from gradwire.compressors.lowrank.powersgd import PowerSGD
@@ -30,6 +31,16 @@ def plain(scheme: Scheme) -> Scheme:
 def selects(scheme: Scheme) -> bool:
     """Return whether each entry is sent as it is or not at all."""
     return plain(scheme).selects
+
+
+def remembers(scheme: Scheme) -> bool:
+    """Return whether a scheme has a memory, so that it takes no other."""
+    return any(isinstance(part, Memory) for part in scheme.parts())
+
+
+def may_send_nothing(scheme: Scheme, shape: Shape) -> bool:
+    """Return whether nothing may be sent of values that are not zero; only a bound below 1 promises something."""
+    return scheme.varying and scheme.error_bound(shape) >= 1
 
 
 def rows_of(outcome: Outcome) -> Tensor:

@@ -16,7 +16,7 @@ from gradwire.compressors.feedback import ErrorFeedback
 from gradwire.compressors.lowrank.powersgd import PowerSGD
 from gradwire.compressors.remember import remember
 
-from .laws import WORKERS, assert_same, mean_error, plain, residual, rows_of, selects
+from .laws import WORKERS, assert_same, may_send_nothing, mean_error, plain, remembers, residual, rows_of, selects
 
 # -------------------------------------------------------------------------------------------------------- hard inputs
 
@@ -30,7 +30,7 @@ def test_zeros_stay_zeros_and_leave_no_trace(case, exchange, values):
         assert not rows_of(outcome).any()
     after, _ = exchange(case.scheme, values(WORKERS, *case.shape), state, 2)
     assert after.mean.isfinite().all()
-    assert after.mean.any()
+    assert after.mean.any() or may_send_nothing(*case)
 
 
 def test_constants(case, exchange):
@@ -39,12 +39,13 @@ def test_constants(case, exchange):
     difference = outcome.mean.reshape(-1).double() - rows_of(outcome).double().mean(0)
     assert (difference.abs() <= mean_error(case.scheme, x, outcome, log)).all()
     assert (outcome.mean <= 0.7 * 2.0**-20).all()  # nothing changes sign, but for the rounding of a factorisation
-    assert (outcome.mean < 0).any()
+    assert (outcome.mean < 0).any() or may_send_nothing(*case)
 
 
 @pytest.mark.parametrize("power", [100, -100])
 def test_huge_and_tiny_values_are_treated_like_ordinary_ones(case, power, exchange, values):
     """Multiplying by 2^100 = 1.3e30 is exact, and so is everything after it unless something overflows or vanishes."""
+    homogeneous = case.scheme.homogeneous
     ordinary, scaled = None, None
     for step in range(3):
         x = values(WORKERS, *case.shape, seed=step)
@@ -52,6 +53,8 @@ def test_huge_and_tiny_values_are_treated_like_ordinary_ones(case, power, exchan
         other, _ = exchange(case.scheme, x * 2.0**power, scaled, step)
         ordinary, scaled = one.state, other.state
         assert other.mean.isfinite().all()
+        if not homogeneous:
+            continue
         back, sent = other.mean * 2.0**-power, rows_of(other) * 2.0**-power
         if isinstance(plain(case.scheme), PowerSGD):
             # LAPACK picks its steps by size. A backward stable QR of P turns its span by about u times P's condition
@@ -76,7 +79,7 @@ def test_subnormal_values(case, exchange, values):
         if "residual" in state.elements:
             assert torch.equal(residual(state), before + x.reshape(WORKERS, -1) - rows_of(outcome))
             before = residual(state)
-    assert outcome.mean.any() or not selects(case.scheme)
+    assert outcome.mean.any() or may_send_nothing(*case) or not selects(case.scheme)
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
@@ -185,6 +188,8 @@ def test_a_group_of_workers_goes_on_with_its_part_of_the_state(codec_case, excha
 
 @pytest.mark.parametrize("memory", ["", "ef"])
 def test_two_threads_give_what_one_gives(sample, memory, exchange, values):
+    if memory and remembers(sample):
+        pytest.skip("has a memory of its own")
     scheme = remember(ErrorFeedback(), sample) if memory else sample
     # The first is long enough to be split between threads; one entry is what no scheme expands.
     accepted = [s for s in ((1920, 41), (7,), (1,)) if not memory or scheme.error_bound(s) <= 1]

@@ -145,7 +145,7 @@ def elias_decode(data: Tensor, count: int) -> Tensor:
 def elias_bytes(count: float, size: int) -> float:
     """Return the expected bytes of ``count`` positions drawn at random without replacement, to about a byte."""
     outer = np.arange(size.bit_length() + 1)
-    reached = _reached((1 << outer) - 1.0, count, size)
+    reached = _reached(((1 << outer) - 1).astype(np.float64), count, size)
     share = reached - np.append(reached[1:], 0)
     inner = np.floor(np.log2(outer + 1))
     return count * float(share @ (outer + 2 * inner + 1)) / 8 + _PADDING_BYTES

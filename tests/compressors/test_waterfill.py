@@ -1,7 +1,5 @@
 """Water-filling against the published algorithm, a bisection, and the conditions of the optimum."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -12,25 +10,10 @@ from scipy.optimize import brentq, minimize
 
 from gradwire.compressors.sparsifiers.waterfill import probabilities
 
+from .laws import algorithm_1
+
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no failure."""
-
-
-def algorithm_1(magnitudes: NDArray[np.float64], budget: float) -> NDArray[np.float64]:
-    """Run the loop of Algorithm 1 of ATOMO over the sorted entries; zeros are never sent."""
-    order = np.argsort(-magnitudes, kind="stable")
-    sorted_, p = magnitudes[order], np.zeros(len(magnitudes))
-    for i, value in enumerate(sorted_):
-        tail = math.fsum(sorted_[i:])
-        if tail == 0:
-            break
-        if value * budget <= tail:
-            p[i:] = sorted_[i:] * budget / tail
-            break
-        p[i], budget = 1, budget - 1
-    out = np.empty_like(p)
-    out[order] = p
-    return out
 
 
 def found(magnitudes: NDArray[np.float64], budget: float) -> NDArray[np.float64]:

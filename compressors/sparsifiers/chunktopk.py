@@ -41,7 +41,7 @@ class ChunkTopK(GatheredSparsifier):
     References
     ----------
     .. [1] Chen et al. *ScaleCom: Scalable Sparsified Gradient Compression for Communication-Efficient Distributed
-       Training*, NeurIPS 2020, section 3, https://arxiv.org/abs/2104.11125
+       Training*, NeurIPS 2020, https://arxiv.org/abs/2104.11125
     """
 
     chunk: int = 4096

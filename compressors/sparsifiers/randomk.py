@@ -65,7 +65,7 @@ class RandomK(AlignedSparsifier):
         size = flat.shape[1]
         k = kept(self.density, size)
         indices = self._indices(turn, turn.ranks, size, k).to(x.device)
-        values = flat[:, indices] if self.seed == "shared" else flat.gather(1, indices)
+        values = flat.index_select(1, indices) if self.seed == "shared" else flat.gather(1, indices)
         if self.scaled:
             values.mul_(size / k)
         return Payload((values,)), self._placed(values, indices, size), state

@@ -46,14 +46,14 @@ class SampledTopK(GatheredSparsifier):
     References
     ----------
     .. [1] Lin, Han, Mao, Wang, Dally. *Deep Gradient Compression: Reducing the Communication Bandwidth for Distributed
-       Training*, ICLR 2018, section 5 (sampling of 0.1 % to 1 %), https://arxiv.org/abs/1712.01887
+       Training*, ICLR 2018, https://arxiv.org/abs/1712.01887
     """
 
     sample: float = 0.01
 
     name = "sampledtopk"
     title = "entries above a threshold estimated from a sample, with their indices"
-    paper = "Lin et al. 2018, section 5, arXiv 1712.01887"
+    paper = "Lin et al. 2018, arXiv 1712.01887"
     examples = ("sampledtopk(density=0.25, coding=bitmap)",)
 
     def __post_init__(self) -> None:

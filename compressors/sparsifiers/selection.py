@@ -85,6 +85,7 @@ def _exact(magnitude: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     """Select by one partition of the whole row."""
     cut = len(magnitude) - k
     smallest_kept = np.partition(magnitude, cut)[cut]
-    above = np.flatnonzero(magnitude > smallest_kept)
-    ties = np.flatnonzero(magnitude == smallest_kept)[: k - len(above)]
-    return np.sort(np.concatenate([above, ties]))
+    chosen = magnitude > smallest_kept
+    ties = np.flatnonzero(magnitude == smallest_kept)[: k - int(np.count_nonzero(chosen))]
+    chosen[ties] = True
+    return np.flatnonzero(chosen)

@@ -154,10 +154,9 @@ class Aligned(Decoded):
     size: int
 
     def add_to_(self, out: Tensor) -> Tensor:
-        chosen = out[self.indices]
         for row in self.values:
-            chosen.add_(row)
-        return out.index_copy_(0, self.indices, chosen)
+            out.index_add_(0, self.indices, row.to(out.dtype))
+        return out
 
     def residual_of_(self, p: Tensor) -> Tensor:
         return p.index_add_(1, self.indices, self.values.to(p.dtype), alpha=-1)

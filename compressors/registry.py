@@ -8,6 +8,8 @@ from .momentum import Momentum
 from .onebitadam import OneBitAdamScheme
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
+from .sparsifiers.blocktopk import BlockTopK
+from .sparsifiers.chunktopk import ChunkTopK
 from .sparsifiers.cltk import CLTK
 from .sparsifiers.dgc import DGC
 from .sparsifiers.dgcsample import DGCSample
@@ -16,9 +18,11 @@ from .sparsifiers.gtopk import GTopK
 from .sparsifiers.mstopk import MSTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
+from .sparsifiers.sampledtopk import SampledTopK
 from .sparsifiers.sidco import SIDCo
 from .sparsifiers.threshold import Threshold
 from .sparsifiers.topk import TopK
+from .sparsifiers.wangni import Wangni
 from .twosided import TwoSided
 
 SCHEMES: dict[str, type[Scheme]] = {
@@ -26,6 +30,9 @@ SCHEMES: dict[str, type[Scheme]] = {
     for scheme in (
         Dense,
         TopK,
+        BlockTopK,
+        ChunkTopK,
+        SampledTopK,
         RandomK,
         RandomBlock,
         CLTK,
@@ -36,6 +43,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         MSTopK,
         DGCSample,
         DGC,
+        Wangni,
         QSGD,
         OneBitAdamScheme,
         PowerSGD,

@@ -7,12 +7,15 @@ import struct
 from math import ceil, gcd
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .payload import HEADER_BYTES
 
 _VERSION = 1
+_WHOLE = {16: torch.int16, 32: torch.int32}
+"""Codes that fill a dtype, whose bytes lie as they shall on the little-endian machines that torch runs on."""
 
 
 class WireError(ValueError):
@@ -44,10 +47,12 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     Tensor of uint8, shape [R, ceil(m * bits / 8)]
     """
     rows, count = codes.shape
-    per_group = 8 // gcd(bits, 8)  # so many codes fill a whole number of bytes
-    group_bytes = per_group * bits // 8
-    groups = ceil(count / per_group)
-    wide = torch.uint8 if bits <= 8 and per_group * bits == 8 else torch.int64
+    if bits == 1 and codes.device.type == "cpu":
+        return torch.from_numpy(np.packbits(codes.to(torch.uint8).numpy(), axis=1, bitorder="little"))
+    if bits in _WHOLE and count:
+        return codes.to(_WHOLE[bits], copy=True, memory_format=torch.contiguous_format).view(torch.uint8)
+    per_group, group_bytes, groups = _groups(count, bits)
+    wide = torch.uint8 if bits <= 8 else torch.int64  # of which only the low 8 bits of a sum are kept
     padded = codes.new_zeros(rows, groups * per_group, dtype=wide)
     padded[:, :count] = codes
     lanes = padded.view(rows, groups, per_group)
@@ -72,11 +77,14 @@ def unpack(data: Tensor, bits: int, count: int, dtype: torch.dtype = torch.int64
     -------
     Tensor of ``dtype``, shape [R, count]
     """
-    rows = data.shape[0]
-    per_group = 8 // gcd(bits, 8)
-    group_bytes = per_group * bits // 8
-    groups = ceil(count / per_group)
-    wide = torch.uint8 if bits <= 8 and per_group * bits == 8 else torch.int64
+    rows = len(data)
+    if bits == 1 and data.device.type == "cpu":
+        return torch.from_numpy(np.unpackbits(data.numpy(), axis=1, count=count, bitorder="little")).to(dtype)
+    if bits in _WHOLE and count:  # a copy, since bytes from the middle of a message need not be aligned
+        signed = data.clone(memory_format=torch.contiguous_format).view(_WHOLE[bits])
+        return (signed.long() & ((1 << bits) - 1)).to(dtype)
+    per_group, group_bytes, groups = _groups(count, bits)
+    wide = torch.uint8 if bits <= 8 else torch.int64
     padded = data.new_zeros(rows, groups * group_bytes, dtype=wide)
     padded[:, : data.shape[1]] = data
     pieces = padded.view(rows, groups, group_bytes)
@@ -88,6 +96,12 @@ def unpack(data: Tensor, bits: int, count: int, dtype: torch.dtype = torch.int64
             total |= pieces[:, :, byte] << shift if shift >= 0 else pieces[:, :, byte] >> -shift
         out[:, :, lane] = total & ((1 << bits) - 1)
     return out.view(rows, -1)[:, :count]
+
+
+def _groups(count: int, bits: int) -> tuple[int, int, int]:
+    """Return how many codes fill a whole number of bytes, that number, and how often ``count`` codes need it."""
+    per_group = 8 // gcd(bits, 8)
+    return per_group, per_group * bits // 8, ceil(count / per_group)
 
 
 def header(scheme: str, elements: int) -> bytes:

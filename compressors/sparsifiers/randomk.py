@@ -1,26 +1,30 @@
-"""Random-k: k entries drawn at random, the same ones on every worker."""
+"""Random-k: k entries drawn at random, the same ones on every worker or each worker's own."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, kept
-from ..decoded import Aligned, Decoded
-from ..keys import Purpose, stream
-from ..payload import Payload
+from ..decoded import Aligned, Decoded, Sparse
+from ..keys import SHARED, Purpose, stream
+from ..payload import HEADER_BYTES, Payload
 from .aligned import AlignedSparsifier
+from .subsets import subset
 
 
 @dataclass(frozen=True)
 class RandomK(AlignedSparsifier):
-    """Send k = ceil(density * n) entries drawn without replacement from a stream that all workers share.
+    """Send k = ceil(density * n) entries drawn without replacement, from a stream that all workers share by default.
 
     A worker hands over k values in the gradient's dtype, ``k * itemsize`` bytes: the indices follow from seed, step
-    and unit. Everyone sends the same entries, so the payloads are summed by an all-reduce.
+    and unit. With a shared seed everyone sends the same entries, so the payloads are summed by an all-reduce. With
+    seeds of their own, which follow from the worker's rank too, workers send different entries, and the payloads are
+    gathered, with a header; still no index travels.
 
     Parameters
     ----------
@@ -29,40 +33,60 @@ class RandomK(AlignedSparsifier):
     scaled : bool
         Multiply by n / k, which makes the scheme unbiased and its variance n / k - 1 times the squared norm. Leave it
         off under error feedback, which the scaled form would make diverge.
+    seed : {"shared", "own"}
+        Whether all workers draw the same entries.
 
     References
     ----------
     .. [1] Stich, Cordonnier, Jaggi. *Sparsified SGD with Memory*, NeurIPS 2018, https://arxiv.org/abs/1809.07599
     """
 
+    seed: Literal["shared", "own"] = "shared"
+
     name = "randomk"
-    title = "k random entries, the same on every worker"
+    title = "k random entries, the same on every worker or each one's own"
     paper = "Stich et al. 2018, arXiv 1809.07599"
-    examples = ("randomk(density=0.25)", "randomk(density=0.5, scaled=True)", "randomk(density=1)")
+    examples = ("randomk(density=0.25, seed=own)", "randomk(density=0.5, scaled=True)", "randomk(density=1)")
+
+    @property
+    def combine(self) -> Literal["sum", "gather"]:
+        return "sum" if self.seed == "shared" else "gather"
+
+    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
+        return super().wire_bytes(shape, itemsize) + (0 if self.seed == "shared" else HEADER_BYTES)
 
     def passes(self, shape: Shape) -> Passes:
         """Return what drawing, gathering and scattering the kept entries cost; the others are not touched."""
         fraction = self.fraction(shape)
-        return Passes(encode=4 * fraction, between=0, decode=3 * fraction)
+        return Passes(encode=4 * fraction, between=0, decode=(3 if self.seed == "shared" else 4) * fraction)
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         k = kept(self.density, size)
-        indices = _draw(turn.seed, turn.step, turn.unit, size, k).to(x.device)
-        values = flat[:, indices]
+        indices = self._indices(turn, turn.ranks, size, k).to(x.device)
+        values = flat.index_select(1, indices) if self.seed == "shared" else flat.gather(1, indices)
         if self.scaled:
             values.mul_(size / k)
-        return Payload((values,)), Aligned(values, indices, size), state
+        return Payload((values,)), self._placed(values, indices, size), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         values, size = payload.fixed(0), prod(shape)
-        indices = _draw(turn.seed, turn.step, turn.unit, size, values.shape[1]).to(values.device)
-        return Aligned(values, indices, size)
+        ranks = range(len(values))  # of seeds of their own, since all workers' rows arrive
+        indices = self._indices(turn, ranks, size, values.shape[1]).to(values.device)
+        return self._placed(values, indices, size)
+
+    def _indices(self, turn: Turn, ranks: Iterable[int], size: int, k: int) -> Tensor:
+        """Return the drawn indices: [k] for all workers, or [R, k]."""
+        if self.seed == "shared":
+            return _draw(turn.seed, turn.step, turn.unit, SHARED, size, k)
+        return torch.stack([_draw(turn.seed, turn.step, turn.unit, rank, size, k) for rank in ranks])
+
+    def _placed(self, values: Tensor, indices: Tensor, size: int) -> Aligned | Sparse:
+        return Aligned(values, indices, size) if self.seed == "shared" else Sparse(values, indices, size)
 
 
 @lru_cache(maxsize=32)  # encoder and decoder of a step ask for the same draw
-def _draw(seed: int, step: int, unit: str, size: int, k: int) -> Tensor:
-    """Return k distinct ascending indices below ``size``, from the shared stream."""
-    generator = np.random.Generator(stream(seed, Purpose.SELECTION, step, unit))
-    return torch.from_numpy(np.sort(generator.choice(size, k, replace=False, shuffle=False)))
+def _draw(seed: int, step: int, unit: str, worker: int, size: int, k: int) -> Tensor:
+    """Return k distinct ascending indices below ``size``, from a worker's stream or the shared one."""
+    return torch.from_numpy(subset(stream(seed, Purpose.SELECTION, step, unit, worker), size, k))

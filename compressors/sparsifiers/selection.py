@@ -8,7 +8,9 @@ from torch import Tensor
 _BATCHED_BELOW = 16_384
 """Rows shorter than this are selected together: single calls would cost more than the work."""
 _SAMPLE = 4_096
-"""About so many entries of a long row are looked at to guess the threshold."""
+"""About so many entries of a long row, or one in 1024, are looked at to guess the threshold."""
+_PIECE = 131_072
+"""So many entries of a long row are compared at a time."""
 
 
 def top_k(x: Tensor, k: int) -> Tensor:
@@ -31,8 +33,7 @@ def top_k(x: Tensor, k: int) -> Tensor:
         return torch.arange(size, device=x.device).repeat(rows, 1)
     if x.device.type != "cpu" or size < _BATCHED_BELOW or x.dtype is torch.bfloat16:  # which numpy has not
         return _by_mask(x.abs(), k)
-    magnitudes = x.detach().numpy()
-    return torch.from_numpy(np.stack([_by_threshold(np.abs(row), k) for row in magnitudes]))
+    return torch.from_numpy(np.stack([_by_threshold(row, k) for row in x.detach().numpy()]))
 
 
 def _by_mask(magnitude: Tensor, k: int) -> Tensor:
@@ -45,24 +46,46 @@ def _by_mask(magnitude: Tensor, k: int) -> Tensor:
     return chosen.nonzero()[:, 1].view(-1, k)
 
 
-def _by_threshold(magnitude: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+def at_least(row: Tensor, threshold: float) -> Tensor:
+    """Return the ascending indices at which the magnitudes of a row [n] reach a threshold."""
+    if row.device.type != "cpu" or row.dtype is torch.bfloat16:
+        return (row.abs() >= threshold).nonzero()[:, 0]
+    return torch.from_numpy(_reaching(row.detach().numpy(), threshold))
+
+
+def _by_threshold(row: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     """Select from one long row: a sample's quantile narrows it down to few candidates, among which it is exact."""
-    size = len(magnitude)
-    sample = magnitude[:: max(1, size // _SAMPLE)]
+    size = len(row)
+    sample = np.abs(row[:: max(1, size // max(_SAMPLE, size >> 10))])
     expected = k * len(sample) / size
     rank = int(expected + 4 * expected**0.5 + 4)  # so that fewer than k candidates are improbable
     if rank < len(sample) // 2:
         guess = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-        candidates = np.flatnonzero(magnitude >= guess)
+        candidates = _reaching(row, guess)
         if len(candidates) >= k:
-            return candidates[_exact(magnitude[candidates], k)]
-    return _exact(magnitude, k)
+            return candidates[_exact(np.abs(row[candidates]), k)]
+    return _exact(np.abs(row), k)
+
+
+def _reaching(row: NDArray[np.floating], threshold: float | np.floating) -> NDArray[np.int64]:
+    """Return where magnitudes reach a threshold, piece by piece: magnitudes and comparisons stay in the cache."""
+    size = min(len(row), _PIECE)
+    magnitude, reached = np.empty(size, dtype=row.dtype), np.empty(size, dtype=np.bool_)
+    found = []
+    for start in range(0, len(row), _PIECE):
+        piece = row[start : start + _PIECE]
+        length = len(piece)
+        np.abs(piece, out=magnitude[:length])
+        np.greater_equal(magnitude[:length], threshold, out=reached[:length])
+        found.append(np.flatnonzero(reached[:length]) + start)
+    return np.concatenate(found)
 
 
 def _exact(magnitude: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     """Select by one partition of the whole row."""
     cut = len(magnitude) - k
     smallest_kept = np.partition(magnitude, cut)[cut]
-    above = np.flatnonzero(magnitude > smallest_kept)
-    ties = np.flatnonzero(magnitude == smallest_kept)[: k - len(above)]
-    return np.sort(np.concatenate([above, ties]))
+    chosen = magnitude > smallest_kept
+    ties = np.flatnonzero(magnitude == smallest_kept)[: k - int(np.count_nonzero(chosen))]
+    chosen[ties] = True
+    return np.flatnonzero(chosen)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..decoded import RaggedSparse, Sparse
 from ..indices import Coding, decode_indices, encode_indices, indices_bytes
-from ..payload import HEADER_BYTES, Payload, Ragged
+from ..payload import HEADER_BYTES, Buffer, Payload, Ragged
 
 
 def sparse_payload(entries: Sparse | RaggedSparse, coding: Coding) -> Payload:
@@ -19,9 +19,13 @@ def read_sparse(payload: Payload, size: int, coding: Coding) -> Sparse | RaggedS
         indices = decode_indices(coded, values.lengths, size, coding)
         assert isinstance(indices, Ragged)
         return RaggedSparse(values, indices, size)
-    positions = decode_indices(coded, [values.shape[1]] * len(values), size, coding)
-    assert isinstance(positions, Tensor)
-    return Sparse(values, positions, size)
+    return Sparse(values, read_positions(coded, len(values), values.shape[1], size, coding), size)
+
+
+def read_positions(coded: Buffer, rows: int, count: int, size: int, coding: Coding) -> Tensor:
+    """Read ``count`` positions of each row as ``[R, count]``, be their code of fixed length or not."""
+    positions = decode_indices(coded, [count] * rows, size, coding)
+    return positions.flat.view(rows, count) if isinstance(positions, Ragged) else positions
 
 
 def sparse_bytes(count: float, size: int, itemsize: int, coding: Coding) -> float:

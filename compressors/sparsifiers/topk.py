@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
 from torch import Tensor
 
-from ..base import Codec, Passes, Shape, State, Turn, check_range, kept
+from ..base import Passes, Shape, State, Turn, kept
 from ..decoded import Decoded, Sparse
 from ..payload import Payload
+from .gathered import GatheredSparsifier
 from .selection import top_k
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from .sparse import sparse_payload
 
 
 @dataclass(frozen=True)
-class TopK(Codec):
+class TopK(GatheredSparsifier):
     """Send the k = ceil(density * n) entries of largest magnitude, with their indices.
 
     A worker hands over k values in the gradient's dtype and k indices of ceil(log2 n) bits, packed:
@@ -25,6 +25,8 @@ class TopK(Codec):
     ----------
     density : float
         Kept fraction of the entries, in (0, 1]; lower compresses more. At least one entry is kept.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How indices are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----
@@ -43,35 +45,14 @@ class TopK(Codec):
     'topk(density=0.05)'
     """
 
-    density: float = 0.01
-
     name = "topk"
     title = "the k entries of largest magnitude, with their indices"
     paper = "Aji & Heafield 2017, D17-1045; Stich et al. 2018, arXiv 1809.07599"
-    collective = "all-gather"
-    examples = ("topk(density=0.25)", "topk(density=1)")
-
-    def __post_init__(self) -> None:
-        check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)
-
-    @property
-    def unbiased(self) -> bool:
-        return False
-
-    @property
-    def selects(self) -> bool:
-        return True
-
-    @property
-    def combine(self) -> Literal["sum", "gather"]:
-        return "gather"
+    examples = ("topk(density=0.25, coding=rice)", "topk(density=1)")
 
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - k / n, attained where all magnitudes are equal (Stich et al. 2018, Lemma A.1)."""
-        return 1 - kept(self.density, prod(shape)) / prod(shape)
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return sparse_bytes(kept(self.density, prod(shape)), prod(shape), itemsize, "log2")
+        return super().error_bound(shape)
 
     def passes(self, shape: Shape) -> Passes:
         """Return 4 passes to select (magnitude, threshold, count, compact) and what the kept entries cost."""
@@ -83,7 +64,4 @@ class TopK(Codec):
         size = flat.shape[1]
         indices = top_k(flat, kept(self.density, size))
         sent = Sparse(flat.gather(1, indices), indices, size)
-        return sparse_payload(sent, "log2"), sent, state
-
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return read_sparse(payload, prod(shape), "log2")
+        return sparse_payload(sent, self.coding), sent, state

@@ -1,6 +1,10 @@
 """What the conformance tests share: reading outcomes, comparing states, and how far rounding may go."""
 
+import math
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradwire.compressors.base import (
@@ -87,3 +91,23 @@ def mean_error(scheme: Scheme, p: Tensor, outcome: Outcome, log: MessageLog) -> 
         terms += 2 * stage.rank + 2
         magnitude = magnitude.new_full(magnitude.shape, float(p.double().reshape(len(p), -1).norm(dim=1).mean()))
     return terms * u / (1 - terms * u) * magnitude + torch.finfo(p.dtype).smallest_normal * 2 * u
+
+
+# ------------------------------------------------------------------------------------------------------- probabilities
+
+
+def algorithm_1(magnitudes: NDArray[np.float64], budget: float) -> NDArray[np.float64]:
+    """Run the loop of Algorithm 1 of ATOMO over the sorted entries; zeros are never sent."""
+    order = np.argsort(-magnitudes, kind="stable")
+    sorted_, p = magnitudes[order], np.zeros(len(magnitudes))
+    for i, value in enumerate(sorted_):
+        tail = math.fsum(sorted_[i:])
+        if tail == 0:
+            break
+        if value * budget <= tail:
+            p[i:] = sorted_[i:] * budget / tail
+            break
+        p[i], budget = 1, budget - 1
+    out = np.empty_like(p)
+    out[order] = p
+    return out

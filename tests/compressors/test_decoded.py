@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradwire.compressors.decoded import Aligned, Block, Decoded, Dense, LowRank, Nothing, Scaled, Sparse
+from gradwire.compressors.decoded import Aligned, Block, Decoded, Dense, LowRank, Nothing, RaggedSparse, Scaled, Sparse
+from gradwire.compressors.payload import Ragged
 
 ROWS, SIZE = 3, 12
 
@@ -13,7 +14,7 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def placed(values: Tensor, indices: list[list[int]]) -> Tensor:
+def placed(values: Tensor | list[Tensor], indices: list[list[int]]) -> Tensor:
     """Put each row's values at its places, one by one."""
     rows = torch.zeros(ROWS, SIZE)
     for row, found, where in zip(rows, values, indices, strict=True):
@@ -30,6 +31,13 @@ def kinds() -> dict[str, tuple[Decoded, Tensor, list[list[int]]]]:
     same = [[0, 3, 4, 9]] * ROWS
     inside, around = [[4, 5, 6, 7]] * ROWS, [[10, 11, 0, 1]] * ROWS
     everything = [list(range(SIZE))] * ROWS
+    few: list[list[int]] = [[1, 4, 11], [], [2, 3, 4, 10]]
+    some = placed([values[0, :3], values[1, :0], values[2]], few)
+    ragged = RaggedSparse(
+        Ragged.of([values[0, :3], values[1, :0], values[2]]),
+        Ragged.of([torch.tensor(places, dtype=torch.int64) for places in few]),
+        SIZE,
+    )
     dense, narrow = draw(ROWS, SIZE), draw(ROWS, SIZE).bfloat16()
     left, right = draw(3, 2), draw(ROWS, 4, 2)
     levels = torch.arange(ROWS * SIZE).view(ROWS, SIZE).remainder(7).sub(3).to(torch.int8)
@@ -41,6 +49,7 @@ def kinds() -> dict[str, tuple[Decoded, Tensor, list[list[int]]]]:
         "dense in bf16": (Dense(narrow), narrow.float(), everything),
         "sparse": (Sparse(values, torch.tensor(own), SIZE), placed(values, own), own),
         "aligned": (Aligned(values, torch.tensor(same[0]), SIZE), placed(values, same), same),
+        "ragged sparse": (ragged, some, few),
         "block": (Block(values, 4, SIZE), placed(values, inside), inside),
         "block that wraps": (Block(values, 10, SIZE), placed(values, around), around),
         "low rank": (LowRank(left, right), torch.stack([(left @ r.T).flatten() for r in right]), everything),

@@ -58,6 +58,24 @@ def test_other_integer_dtypes(bits, dtype):
     assert torch.equal(found, codes)
 
 
+@pytest.mark.parametrize("bits", [1, 16, 32])
+def test_fast_ways_read_rows_that_lie_apart_or_at_odd_addresses(bits):
+    codes = torch.arange(120).view(2, 60).remainder(2 ** min(bits, 31))
+    apart = codes.repeat_interleave(2, dim=1)[:, ::2]
+    packed = pack(apart, bits)
+    assert packed.is_contiguous()
+    assert packed.tolist() == [digits(row, bits) for row in codes.tolist()]
+    shifted = torch.cat([packed[:, :1], packed], dim=1)[:, 1:]
+    assert torch.equal(unpack(shifted, bits, 60), codes)
+
+
+def test_packing_leaves_its_input_alone():
+    codes = torch.tensor([[1, 2, 3]], dtype=torch.int16)
+    packed = pack(codes, 16)
+    packed.zero_()
+    assert codes.tolist() == [[1, 2, 3]]
+
+
 def test_layout_of_three_codes_by_hand():
     """0b101, 0b110, 0b011 in 3 bits each: from the low end 101 110 11|0, so 0b11110101 and 0b0."""
     assert pack(torch.tensor([[0b101, 0b110, 0b011]]), 3).tolist() == [[0b11110101, 0b0]]

@@ -1,0 +1,148 @@
+"""How fast the schemes encode and decode, as a share of what ``copy_`` does with the same values.
+
+25,557,032 float32 values, as one flat unit and as the 161 tensors of ResNet-50, and 16 workers' rows of a million. What
+is timed is encoding, decoding and adding the result to a vector that is there, each time with another step in the key
+of the random draws; of a protocol the whole exchange. Every measurement alternates with one of ``copy_``.
+
+Run with ``pytest tests/benchmarks/test_compression_speed.py -m benchmark -s``. In the environment,
+``GRADWIRE_BENCHMARK_THREADS`` sets the threads (default: all cores), ``GRADWIRE_BENCHMARK_SCHEMES`` the text forms,
+separated by semicolons (default: all that are listed), and ``GRADWIRE_BENCHMARK_ROUNDS`` the repetitions (default: 5).
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from math import prod
+
+import pytest
+import torch
+from torch import Tensor
+
+from gradwire.compressors.base import Codec, Scheme, SchemeError, Shape, State, Turn
+from gradwire.compressors.drivers import Item, StackedDriver
+from gradwire.compressors.registry import SCHEMES
+from gradwire.compressors.spec import parse_scheme
+
+pytestmark = pytest.mark.benchmark
+
+THREADS = int(os.environ.get("GRADWIRE_BENCHMARK_THREADS", os.cpu_count() or 1))
+TEXTS = os.environ.get("GRADWIRE_BENCHMARK_SCHEMES", ";".join(str(scheme()) for scheme in SCHEMES.values())).split(";")
+ROUNDS = int(os.environ.get("GRADWIRE_BENCHMARK_ROUNDS", "5"))
+STEPS = count()
+
+
+def resnet50() -> Iterator[Shape]:
+    """Yield the shapes of ResNet-50's parameters: convolutions, pairs of batch normalisation, the classifier."""
+
+    def convolution(outputs: int, inputs: int, kernel: int) -> Iterator[Shape]:
+        yield from ((outputs, inputs, kernel, kernel), (outputs,), (outputs,))
+
+    yield from convolution(64, 3, 7)
+    inputs = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            yield from convolution(width, inputs, 1)
+            yield from convolution(width, width, 3)
+            yield from convolution(4 * width, width, 1)
+            if block == 0:
+                yield from convolution(4 * width, inputs, 1)
+            inputs = 4 * width
+    yield from ((1000, 2048), (1000,))
+
+
+LAYERS = tuple(resnet50())
+SIZE = sum(map(prod, LAYERS))
+assert (len(LAYERS), SIZE) == (161, 25_557_032)
+
+
+def heavy_tailed(*shape: int) -> Tensor:
+    """Draw values like gradients: a normal one times the exponential of another."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator) * torch.randn(*shape, generator=generator).exp()
+
+
+class Units:
+    """Some units of W workers, and what a scheme remembers of them."""
+
+    def __init__(self, scheme: Scheme, rows: list[Tensor]) -> None:
+        self.scheme, self.rows = scheme, rows
+        self.states: list[State] = [scheme.init(tuple(x.shape[1:]), len(x), x[0]) for x in rows]
+        self.out = torch.zeros(max(x[0].numel() for x in rows))
+        self.bytes = 0.0
+
+    def step(self) -> None:
+        """Encode and decode every unit."""
+        step, self.bytes = next(STEPS), 0.0
+        for i, x in enumerate(self.rows):
+            turn = Turn(0, step, f"{i}", tuple(range(len(x))), len(x))
+            if isinstance(self.scheme, Codec):
+                self._code(self.scheme, i, x, turn)
+            else:
+                item = Item(x, self.scheme, self.states[i], turn)
+                (outcome,), log = StackedDriver(len(x)).exchange([item])
+                self.states[i] = outcome.state
+                self.bytes += sum(collective.sent_bytes[0] for collective in log.collectives)
+
+    def _code(self, codec: Codec, i: int, x: Tensor, turn: Turn) -> None:
+        payload, _, self.states[i] = codec.encode(x, self.states[i], turn)
+        decoded = codec.decode(payload, tuple(x.shape[1:]), turn)
+        decoded.add_to_(self.out[: x[0].numel()])
+        self.bytes += payload.row_bytes[0]
+
+
+def seconds(what: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    what()
+    return time.perf_counter() - start
+
+
+def share(text: str, rows: list[Tensor], target: Tensor) -> tuple[str, str, float]:
+    """Return milliseconds and share of ``copy_``'s throughput, best against best, and the bytes of a worker.
+
+    ``target`` is what as many values as there are in all rows are copied to.
+    """
+    scheme = parse_scheme(text)
+    try:
+        units = Units(scheme, rows)
+    except SchemeError:  # error feedback refuses it
+        return "-", "-", 0.0
+    source = torch.zeros_like(target)
+    units.step()
+    pairs = [(seconds(units.step), seconds(lambda: target.copy_(source))) for _ in range(ROUNDS)]
+    own, copy = (min(times) for times in zip(*pairs, strict=True))
+    return f"{own * 1e3:.0f}", f"{copy / own:.3f}", units.bytes
+
+
+def line(text: str, kinds: list[list[Tensor]]) -> str:
+    """Return a scheme's row of the table."""
+    cells, sent = [text], []
+    for rows in kinds:
+        target = torch.zeros(sum(x.numel() for x in rows))
+        for form in (text, f"ef({text})"):
+            ms, fraction, size = share(form, rows, target)
+            cells += [ms, fraction]
+            sent.append(size)
+    formula = parse_scheme(text).wire_bytes((SIZE,))
+    return "| " + " | ".join([*cells, f"{8 * sent[0] / SIZE:.4f}", f"{8 * formula / SIZE:.4f}"]) + " |"
+
+
+def test_table(benchmark: Callable[..., object]) -> None:
+    """Print the table: for each kind of units the scheme alone, then under error feedback."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    flat = heavy_tailed(SIZE)
+    target = torch.empty_like(flat)
+    layers = [x.view(1, *s) for x, s in zip(flat.split([prod(s) for s in LAYERS]), LAYERS, strict=True)]
+    kinds = [[flat[None]], layers, [heavy_tailed(16, 1_000_000)]]
+    names = [f"{kind}{form}" for kind in ("flat", "layers", "16 rows") for form in ("", " ef")]
+    titles = ["scheme", *(f"{name} {unit}" for name in names for unit in ("ms", "share")), "bits sent", "bits formula"]
+    print(f"\n{THREADS} threads\n\n| " + " | ".join(titles) + " |\n|" + " --- |" * len(titles))
+    copy = min(seconds(lambda: target.copy_(flat)) for _ in range(ROUNDS))
+    top = min(seconds(lambda: flat.abs().topk(SIZE // 100)) for _ in range(2))
+    print(f"| `copy_` | {1e3 * copy:.0f} | 1 |" + " |" * (len(titles) - 3))
+    print(f"| `torch.topk` 1 % | {1e3 * top:.0f} | {copy / top:.3f} |" + " |" * (len(titles) - 3))
+    benchmark(lambda: target.copy_(flat))
+    for text in TEXTS:
+        print(line(text, kinds), flush=True)
+    torch.set_num_threads(threads)

@@ -293,13 +293,17 @@ def _ring(operation: _Ringed, size: IntArray, uniform: Uniform, terms: _Terms) -
     assert uniform.intra is not None
     if uniform.intra.shared:
         raise ClosedFormError("the GPUs of a host share one bus")
+    if uniform.intra.bandwidth_bps < uniform.bandwidth_bps:
+        raise ClosedFormError("the port of a GPU is slower than its host's NIC")
     workers = uniform.hosts * uniform.gpus
     across = ring_across_hosts(operation, size, workers, uniform.hosts)
     sent = np.repeat(size[:, None], workers, axis=1)
     inside_s = terms.inside_s(critical_path(operation, sent), uniform)
     cost = terms.across(across, uniform, inside_s)
-    across_s = across.hops * terms.latency_s + 8 * across.bytes / terms.efficiency / uniform.bandwidth_bps
-    two_bytes_s = across.hops * 2 * (8 / uniform.bandwidth_bps + 8 / uniform.intra.bandwidth_bps)
-    if (across_s < inside_s + two_bytes_s + across.hops * 2 / uniform.reduce_bytes_s).any():
+    even, more = (size // workers, -(-size // workers)) if operation != "all-gather" else (size, size)
+    hop_s = terms.latency_s + 8 * even / terms.efficiency / uniform.bandwidth_bps
+    inside_hop_s = terms.inside_latency_s + 8 * more / terms.efficiency / uniform.intra.bandwidth_bps
+    a_byte_s = 8 / terms.efficiency * (1 / uniform.bandwidth_bps + 1 / uniform.intra.bandwidth_bps)
+    if (hop_s < inside_hop_s + 2 * (a_byte_s + 1 / uniform.reduce_bytes_s)).any():
         raise ClosedFormError("a ring's transfers take as long inside of hosts as between them")
     return cost

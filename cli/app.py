@@ -10,6 +10,7 @@ from .guard import guarded
 from .ls import ls
 from .run import keys_help, run
 from .show import show
+from .time import time
 
 app = typer.Typer(
     name="gradwire",
@@ -35,5 +36,5 @@ def main(
 
 
 app.command(epilog=keys_help())(guarded(run))
-for command in (ls, cp, show):
+for command in (time, ls, cp, show):
     app.command()(guarded(command))

@@ -294,7 +294,7 @@ def _find_cluster_file(data: dict[str, Any], folder: Path) -> None:
 
 
 def set_key(data: dict[str, Any], override: str) -> None:
-    """Set a dotted key in nested data, as ``training.steps=100`` says; raises ``ExperimentError`` if it says nothing."""
+    """Set a dotted key, as ``training.steps=100`` says; raises ``ExperimentError`` if it says nothing of the kind."""
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):

@@ -19,7 +19,7 @@ from .models.times import Times
 from .network.costs import AUTO, Costs
 from .step.device import Device, load_device
 from .step.options import Engine, StepOptions
-from .step.overhead import Overhead
+from .step.overhead import Overhead, cost_source
 from .step.synthetic import Cache, synthetic_log
 from .step.timeline import Timeline, timeline
 from .step.workload import Workload, ready_after
@@ -35,7 +35,8 @@ class TrainingSection(_Section):
 
     workers: Annotated[int, Field(strict=True, ge=1, description="N, the number of workers")] = 8
     batch_size: Annotated[
-        int | None, Field(strict=True, ge=1, description="samples of a worker and step; by default the model's customary")
+        int | None,
+        Field(strict=True, ge=1, description="samples of a worker and step; by default the model's customary"),
     ] = None
     unit: Annotated[Granularity, Field(description="what a scheme sees as one tensor")] = "layer"
     message: Annotated[Granularity, Field(description="what one exchange carries; at least a unit")] = "bucket"
@@ -132,6 +133,8 @@ class Prediction:
         Of one step.
     workload : Workload
         Its ``source`` says where the compute times come from.
+    cost_source : str
+        Where the costs of encoding and decoding come from.
     sent_bytes : tuple of float
         What a worker hands over in a step, on average over the workers, by message.
     algorithms : tuple of Algorithm
@@ -145,6 +148,7 @@ class Prediction:
     inputs: Inputs
     timeline: Timeline
     workload: Workload
+    cost_source: str
     sent_bytes: tuple[float, ...]
     algorithms: tuple[Algorithm, ...]
     links: tuple[LinkUse, ...]
@@ -223,6 +227,7 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
         inputs=inputs,
         timeline=times,
         workload=work,
+        cost_source=cost_source([log], inputs.overhead, inputs.device),
         sent_bytes=tuple(sum(float(np.mean(c.sent_bytes)) for c in message.collectives) for message in log),
         algorithms=tuple(_algorithms(log, times.plan.costs[0])),
         links=tuple(sorted(_links(times), key=lambda link: -link.share)),

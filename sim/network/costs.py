@@ -12,8 +12,8 @@ from ...compressors.wirelog import Collective, Operation
 from ..cluster import Cluster
 from ..cluster.topology import Terms
 from ..cluster.uniform import Uniform
-from .closed_form import critical_path, hierarchical_paths, ring_across_hosts
-from .collectives import ALGORITHMS, schedule
+from .closed_form import all_reduce_path, critical_path, hierarchical_paths, ring_across_hosts
+from .collectives import ALGORITHMS, equal, schedule
 from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
 from .schedule import BoolArray, Schedule
 from .tuning import Choice, Machine, choose
@@ -223,9 +223,10 @@ class Costs:
 
     def _path(self, batch: Batch, sent: IntArray, rows: BoolArray, name: str) -> CriticalPath:
         """Return the critical path where all workers are alike."""
-        groups = self.groups() if name == "hierarchical" else ()
+        if name == "hierarchical":
+            return all_reduce_path(name, equal(sent, batch.operation), self.workers, self._hosts)
         if not batch.chunks:
-            return critical_path(batch.operation, sent, batch.peers, name, groups=groups)
+            return critical_path(batch.operation, sent, batch.peers, name)
         logs = [
             critical_path(batch.operation, sent[i], batch.peers, name, chunks=batch.chunks[row])
             for i, row in enumerate(np.flatnonzero(rows))

@@ -16,6 +16,8 @@ from ..sim.step.synthetic import Cache
 from .style import INK, dress, legend, looks, make_logarithmic
 
 SECONDS_AN_HOUR = 3600
+FORMATS = (".png", ".svg", ".pdf")
+"""Endings of files that figures are written to."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def _label(left: Axes, right: Axes, scaling: Scaling, workers: list[int]) -> Non
 
 
 def save_scaling(scaling: Scaling, path: Path) -> None:
-    """Write the figure to a file; its ending, such as ``.png`` or ``.svg``, says in which format.
+    """Write the figure to a file; its ending, one of :data:`FORMATS`, says how.
 
     Raises
     ------
@@ -231,6 +233,5 @@ def save_scaling(scaling: Scaling, path: Path) -> None:
     try:
         metadata = {"Software": None} if path.suffix == ".png" else None
         scaling_figure(scaling).savefig(path, dpi=200, metadata=metadata)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"--plot {path}: cannot be written: {reason}") from error
+    except OSError as error:
+        raise InputError(f"--plot {path}: cannot be written: {error.strerror or error}") from error

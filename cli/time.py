@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..analysis.influence import influences
 from ..analysis.predictions import Price, facts, heading, phases_table, prediction_data, scaling_data, scaling_table
-from ..analysis.scaling import Scaling, read_workers, save_scaling, scale
+from ..analysis.scaling import FORMATS, Scaling, read_workers, save_scaling, scale
 from ..compressors.errors import InputError
 from ..sim.experiment import set_key
 from ..sim.prediction import Job, make_job, predict
@@ -44,15 +44,15 @@ def time(
     price: Annotated[
         float | None, typer.Option(help="Of one GPU for one hour; by default the cluster's, if it has one.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the scaling to this file, as PNG or SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the scaling to this file: .png, .svg or .pdf.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in timing.all_reduce=auto; may be repeated."),
     ] = None,
-    influence: Annotated[
-        bool, typer.Option(help="Predict the step again with each input changed, to find those without effect.")
-    ] = True,
+    no_influence: Annotated[
+        bool, typer.Option("--no-influence", help="Do not change each input to find those without effect: it is faster.")
+    ] = False,
 ) -> None:
     """Predict the step of a listed model on a cluster: phases, throughput, scaling and cost, without training."""
     training = {"workers": workers} | ({} if batch is None else {"batch_size": batch})
@@ -63,9 +63,9 @@ def time(
     numbers = _check(scaling, strong, plot, json, price)
     cost = _price(jobs[0], price, steps)
     cache = Cache()
-    with _progress(len(jobs) * (1 + influence + len(numbers))) as advance:
+    with _progress(len(jobs) * (2 - no_influence + len(numbers))) as advance:
         predictions = [advance(predict(job, cache=cache)) for job in jobs]
-        effects = [advance(influences(one, cache)) if influence else [] for one in predictions]
+        effects = [[] if no_influence else advance(influences(one, cache)) for one in predictions]
         per_hour = None if cost is None else cost.per_gpu_hour
         scaled = scale(jobs, numbers, strong, per_hour, steps, lambda: advance(None)) if numbers else None
     console = _console()
@@ -91,6 +91,8 @@ def _check(scaling: str | None, strong: bool, plot: Path | None, json: Path | No
     """Refuse options that do not go together or cannot be written; return the numbers of workers to scale to."""
     if scaling is None and (strong or plot is not None):
         raise InputError(f"{'--strong' if strong else '--plot'} needs --scaling, such as --scaling 2..64")
+    if plot is not None and plot.suffix not in FORMATS:
+        raise InputError(f"--plot {plot}: allowed endings: {', '.join(FORMATS)}")
     for option, path in (("--plot", plot), ("--json", json)):
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"{option} {path}: the folder {path.parent} is not there")

@@ -162,10 +162,10 @@ def test_runs_on_any_cluster_say_what_timed_them(tmp_path, monkeypatch, cluster,
 
 
 def test_a_ring_over_two_hosts_of_four_takes_the_time_of_its_slowest_link(tmp_path):
-    """124 bytes of parameters on 8 workers: 14 rounds of a 16th kilobyte are nothing but latency and launch."""
+    """A logistic regression's few parameters cost little but the latency of 14 rounds, and one launch."""
     written = experiment({**BASE, **FOUR_GPUS}, evaluate_every=2)
     data = run(written, Store(tmp_path)).dataset()
     parameters = int(data.attrs["parameters"])
     hops, chunk = 14, parameters * 4 / 8
     expected = 20e-6 + hops * (30e-6 + 8 * chunk / 10e9)
-    assert data["communication_s"].values.ravel() == pytest.approx([expected] * 2, rel=1e-2)
+    assert data["communication_s"].values.ravel() == pytest.approx([expected] * 2, rel=1e-4)

@@ -170,7 +170,8 @@ SMALL = [("a.weight", (20, 30)), ("a.bias", (20,)), ("b.weight", (5, 20)), ("b.b
 
 
 @pytest.mark.parametrize(
-    "scheme", ["dense", "topk(density=0.1)", "ef(topk(density=0.1))", "threshold(value=1.0)", "qsgd", "powersgd(rank=2)"]
+    "scheme",
+    ["dense", "topk(density=0.1)", "ef(topk(density=0.1))", "threshold(value=1.0)", "qsgd", "powersgd(rank=2)"],
 )
 @pytest.mark.parametrize("bucket_bytes", [2**20, 100])
 def test_synthetic_logs_are_those_of_workers_that_hold_the_same(scheme, bucket_bytes):

@@ -7,6 +7,7 @@ import simpy
 from gradwire.compressors.wirelog import Collective, MessageLog, Work
 from gradwire.sim.cluster import load_cluster
 from gradwire.sim.network import Network, schedule
+from gradwire.sim.prediction import make_job, predict
 from gradwire.sim.step.device import load_device
 from gradwire.sim.step.overhead import Overhead
 from gradwire.sim.step.timeline import plan_steps, timeline
@@ -48,13 +49,35 @@ def test_five_runs_of_two_thousand_steps(benchmark, equal):
     assert benchmark.stats["median"] < 1
 
 
+@pytest.mark.parametrize("unequal", [0, 1], ids=["equal workers", "different workers"])
+def test_a_step_of_ten_thousand_workers(benchmark, unequal):
+    """At most 10 ms, in ten buckets."""
+    log = tuple(
+        MessageLog(m, (Work("topk", (10**6,), 1),), (Collective("all-gather", 0, "bytes", sizes(m, unequal)),))
+        for m in range(10)
+    )
+    benchmark(timeline, [log], READY, WORKLOAD, CLUSTER, Overhead(), DEVICE)
+    assert benchmark.stats["median"] < 0.01
+
+
+def sizes(message, unequal):
+    return tuple(65_000 + message + unequal * worker for worker in range(10_000))
+
+
+def test_a_prediction_of_ten_thousand_workers(benchmark):
+    """Under a second in all, once torch is warm."""
+    job = make_job({"model": "resnet50", "scheme": "ef(topk)", "training": {"workers": 10_000}})
+    benchmark(predict, job)
+    assert benchmark.stats["median"] < 1
+
+
 def test_a_ring_of_64_workers_in_the_event_engine(benchmark):
     """8,064 transfers."""
     transfers = schedule("all-reduce", (10**7,) * 64)
 
     def play():
         env = simpy.Environment()
-        Network(env, CLUSTER).play(transfers)
+        Network(env, CLUSTER, 64).play(transfers, CLUSTER.terms(10**7))
         env.run()
 
     benchmark(play)

@@ -51,7 +51,8 @@ def time(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in timing.all_reduce=auto; may be repeated."),
     ] = None,
     no_influence: Annotated[
-        bool, typer.Option("--no-influence", help="Do not change each input to find those without effect: it is faster.")
+        bool,
+        typer.Option("--no-influence", help="Do not change each input to find those without effect: it is faster."),
     ] = False,
 ) -> None:
     """Predict the step of a listed model on a cluster: phases, throughput, scaling and cost, without training."""

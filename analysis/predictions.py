@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..sim.prediction import Algorithm, Prediction
+from ..sim.prediction import Algorithm, LinkUse, Prediction
 from .comparison import PHASES
 from .formatting import format_bytes, format_percent, format_ratio, format_seconds, significant
 from .influence import Influence
@@ -117,15 +117,16 @@ def _links(prediction: Prediction) -> str:
     """Say which links carry payload for how much of the step."""
     if not prediction.links:
         return "no link carries anything"
-    groups: dict[str, list[str]] = {}
-    for link in prediction.links:
-        groups.setdefault(format_percent(link.share), []).append(link.name)
-    share, names = next(iter(groups.items()))
-    more = len(names) - _BUSIEST
-    text = ", ".join(names[:_BUSIEST]) + (f" and {more} more" if more > 0 else "")
-    others = [f"{', '.join(own)}: {other}" for other, own in groups.items() if other != share and len(own) == 1]
-    closed = prediction.engine != "events"
-    return "; ".join([f"{text}: {share} of the step", *(others if closed else [])])
+    if prediction.engine != "events":
+        return "; ".join(f"{link.name}: {_share(link)}" for link in prediction.links) + " of the step"
+    busiest = [link for link in prediction.links if _share(link) == _share(prediction.links[0])]
+    more = len(busiest) - _BUSIEST
+    names = ", ".join(link.name for link in busiest[:_BUSIEST]) + (f" and {more} more" if more > 0 else "")
+    return f"{names}: {_share(busiest[0])} of the step"
+
+
+def _share(link: LinkUse) -> str:
+    return "at most " * link.at_most + format_percent(link.share)
 
 
 def _cost(prediction: Prediction, price: Price) -> str:

@@ -85,7 +85,7 @@ def time(
 
 def _cluster(name: str) -> dict[str, str]:
     """Return the section that a preset or a file stands for."""
-    return {"file": name} if Path(name).suffix or Path(name).is_file() else {"preset": name}
+    return {"file": name} if name.endswith(".toml") or Path(name).is_file() else {"preset": name}
 
 
 def _check(scaling: str | None, strong: bool, plot: Path | None, json: Path | None, price: float | None) -> list[int]:

@@ -107,10 +107,14 @@ class Algorithm(NamedTuple):
 
 
 class LinkUse(NamedTuple):
-    """A link, or what many that are alike are called, and the share of the step for which its payload fills it."""
+    """A link, or what many that are alike are called, and the share of the step for which its payload fills it.
+
+    ``at_most``: the share is a bound, since the chain of transfers that it is of may pass by other links.
+    """
 
     name: str
     share: float
+    at_most: bool = False
 
 
 class Inputs(NamedTuple):
@@ -141,7 +145,8 @@ class Prediction:
         In the order of their first use.
     links : tuple of LinkUse
         The busiest first. By the event engine single links by what they have carried; in closed form all NICs, and all
-        ports of GPUs, by what the chain of transfers carries that a collective's duration consists of.
+        ports of GPUs, by what the chain of transfers carries that a collective's duration consists of. In rings, direct
+        exchanges and hierarchical all-reduces of equal payloads every link carries as much.
     """
 
     job: Job
@@ -248,6 +253,22 @@ def _algorithms(log: StepLog, costs: Costs) -> Iterator[Algorithm]:
         yield Algorithm(collective.operation, size, name, why)
 
 
+_EVEN = {"ring", "direct", "pairwise", "hierarchical"}
+"""Algorithms in which every link carries what the longest chain of transfers does."""
+
+
+def _even(log: StepLog, costs: Costs) -> bool:
+    """Return whether every NIC carries the same in each collective of a step."""
+    collectives = [c for message in log for c in message.collectives]
+    return all(
+        c.operation not in ("permute", "broadcast")
+        and costs.algorithm(c.operation, max(c.sent_bytes)) in _EVEN
+        and min(costs.sent(c.operation, np.array(c.sent_bytes))) == max(c.sent_bytes)
+        and not c.chunks
+        for c in collectives
+    )
+
+
 def _links(times: Timeline) -> Iterator[LinkUse]:
     """Yield how busy links are."""
     costs, step_s = times.plan.costs[0], float(times.step_s[0])
@@ -259,8 +280,9 @@ def _links(times: Timeline) -> Iterator[LinkUse]:
     uniform, priced = costs.check_uniform(), times.plan.priced
     assert priced is not None
     parts = [cost for exchange in priced[0] for cost in exchange]
+    at_most = not _even(times.plan.graphs[0].logs[0], costs)
     across, inside = (sum(float(getattr(cost, name)[0]) for cost in parts) for name in ("bytes", "inside_bytes"))
     if across:
-        yield LinkUse("NICs of all hosts, each way", 8 * across / uniform.bandwidth_bps / step_s)
+        yield LinkUse("NICs of all hosts, each way", 8 * across / uniform.bandwidth_bps / step_s, at_most)
     if inside and uniform.intra is not None:
-        yield LinkUse("ports of all GPUs, each way", 8 * inside / uniform.intra.bandwidth_bps / step_s)
+        yield LinkUse("ports of all GPUs, each way", 8 * inside / uniform.intra.bandwidth_bps / step_s, at_most)

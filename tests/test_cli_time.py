@@ -106,6 +106,20 @@ def test_a_cluster_file_and_another_device(tmp_path):
     assert "EUR a step, at 2.00 EUR a GPU-hour" in result.output
 
 
+def test_links_of_unequal_use_are_said_to_be_bounds():
+    result = call("resnet50", "--set", "timing.all_reduce=double-tree", "--no-influence")
+    assert "busiest links: NICs of all hosts, each way: at most " in result.output
+
+
+def test_an_interruption_does_not_speak_of_training(monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradwire.cli.time.predict", stop)
+    result = call("resnet50")
+    assert (result.exit_code, result.stderr) == (130, "gradwire: interrupted\n")
+
+
 def test_models_are_listed():
     result = RUNNER.invoke(app, ["ls", "models"])
     assert result.exit_code == 0

@@ -116,7 +116,7 @@ def test_use_of_nics_by_hand():
     made = predict(job(workers=16))
     carried = sum(2 * 15 * ceil(size / 16) for size in made.sent_bytes)
     (link,) = made.links
-    assert link.name == "NICs of all hosts, each way"
+    assert (link.name, link.at_most) == ("NICs of all hosts, each way", False)
     assert link.share == pytest.approx(8 * carried / TEN_GIGABIT / made.step_s, rel=1e-12)
 
 
@@ -126,6 +126,22 @@ def test_both_engines_find_the_same_use_of_links():
     assert {link.name for link in played.links} == {f"host{h} {way}" for h in range(4) for way in ("up", "down")}
     assert [link.share for link in played.links] == pytest.approx([closed.links[0].share] * 8, rel=1e-4)
     assert (closed.engine, played.engine, played.timeline.why) == ("closed-form", "events", "asked for")
+
+
+@pytest.mark.parametrize(("algorithm", "workers"), [("double-tree", 32), ("halving-doubling", 7), ("ring", 7)])
+def test_where_links_differ_the_closed_form_gives_a_bound(algorithm, workers):
+    """In a double tree no NIC carries more than 2 S each way: its own halves up, and one half down to two children."""
+    timing = {"all_reduce": algorithm}
+    closed, played = (predict(job(workers=workers, timing=timing | {"engine": e})) for e in ("closed-form", "events"))
+    (bound,), busiest = closed.links, played.links[0]
+    assert bound.at_most == (algorithm != "ring")
+    assert not busiest.at_most
+    if algorithm == "ring":
+        assert bound.share == pytest.approx(busiest.share, rel=1e-4)
+    else:
+        assert bound.share > busiest.share
+    if algorithm == "double-tree":
+        assert busiest.share == pytest.approx(8 * 2 * 4 * RESNET50 / TEN_GIGABIT / played.step_s, rel=1e-3)
 
 
 def test_inside_a_host_only_its_ports_are_used():

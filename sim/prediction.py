@@ -204,7 +204,9 @@ def make_job(data: dict[str, Any]) -> Job:
 
 
 def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) -> Prediction:
-    """Predict a step.
+    """Predict a step: the first of a run where the cluster changes in its course, otherwise any.
+
+    ``timing.one_bucket_first`` has no influence, for it concerns what DistributedDataParallel does once.
 
     Parameters
     ----------
@@ -225,8 +227,8 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
     cut = partition(model.parameters(), training.unit, training.message, training.bucket, training.first_bucket)
     work = model_workload(model, inputs.device, job.batch, job.workload.times)
     log = synthetic_log(cut, parse_scheme(job.scheme), training.workers, cache=cache)
-    ready = ready_after(cut, work)
-    times = timeline([log], ready, work, inputs.cluster, inputs.overhead, inputs.device, job.timing)
+    options = job.timing.model_copy(update={"one_bucket_first": False})
+    times = timeline([log], ready_after(cut, work), work, inputs.cluster, inputs.overhead, inputs.device, options)
     return Prediction(
         job=job,
         inputs=inputs,

@@ -87,6 +87,12 @@ def test_overlap_hides_at_most_the_backward_pass():
     assert apart.step_s - over.step_s <= over.workload.backward_s
 
 
+def test_the_buckets_of_the_first_step_are_no_steps_buckets():
+    usual, first = (predict(job(timing={"one_bucket_first": first})) for first in (False, True))
+    assert first.step_s == usual.step_s
+    assert first.sent_bytes == usual.sent_bytes
+
+
 def test_topk_pays_for_its_selection_by_hand():
     """One unit of n values: 0.4997 ns n log2 n and a launch on a V100; memory passes and decoding besides."""
     made = predict(job("topk(density=0.01)", training={"unit": "model", "message": "model"}, overhead={"factor": 2.0}))

@@ -206,6 +206,30 @@ def test_numbers_inside_of_tables_have_keys_too():
     assert "cluster.pieces.1.latency" not in effects  # half as much again of nothing is nothing
 
 
+def test_every_number_of_a_cluster_can_be_changed():
+    """Host 1 is the ring's slowest part, uplinks of 20 / 2 / 2 = 5 Gbit/s come next."""
+    cluster = {
+        "bandwidth": "10 Gbit/s", "latency": "30 us", "launch": "20 us", "efficiency": 0.9, "gpus": 2, "hosts": 4,
+        "intra": {"bandwidth": "100 GB/s", "latency": "4 us", "efficiency": 0.8},
+        "host": [{"which": "host1", "bandwidth": "2 Gbit/s", "latency": "10 us"}],
+        "fabric": {"kind": "leaf-spine", "hosts_per_leaf": 2, "spines": 2, "oversubscription": 2.0, "latency": "1 us"},
+        "background": [{"from": "host0", "to": "host3", "rate": "1 Gbit/s", "start": "10 ms", "stop": "20 ms"}],
+        "profile": [{"link": "host2 up", "times": ["100 ms", "120 ms"], "factors": [0.5, 1.0]}],
+    }  # fmt: skip
+    effects = found(job(workers=8, cluster=cluster))
+    keys = {key.removeprefix("cluster.") for key in effects if key.startswith("cluster.")}
+    assert keys == {
+        "bandwidth", "latency", "launch", "efficiency", "intra.bandwidth", "intra.latency", "intra.efficiency",
+        "host.0.bandwidth", "host.0.latency", "fabric.oversubscription", "fabric.latency", "background.0.rate",
+        "background.0.start", "background.0.stop", "profile.0.times.0", "profile.0.times.1", "profile.0.factors.0",
+        "profile.0.factors.1",
+    }  # fmt: skip
+    assert effects["cluster.host.0.bandwidth"].ratio < 0.9
+    assert not effects["cluster.fabric.oversubscription"].has_effect
+    assert not effects["cluster.intra.bandwidth"].has_effect
+    assert not effects["cluster.background.0.rate"].has_effect  # it is over before the backward pass is
+
+
 def test_the_event_engine_answers_too():
     played = found(job(workers=4, timing={"engine": "events"}))
     closed = found(job(workers=4))

@@ -14,6 +14,7 @@ from gradwire.sim.cluster.cluster import make_cluster
 from gradwire.sim.network import Network, schedule
 from gradwire.sim.network.schedule import Schedule
 from gradwire.sim.network.traffic import Traffic
+from gradwire.sim.prediction import make_job, predict
 from gradwire.sim.step.device import load_device
 from gradwire.sim.step.overhead import Overhead
 from gradwire.sim.step.timeline import plan_steps, timeline
@@ -26,11 +27,11 @@ READY = tuple(range(1, 20, 2))
 CLUSTER, DEVICE = load_cluster("ethernet-10g"), load_device("v100")
 
 
-def step(scheme="ef(topk)", extra=0, workers=16):
+def step(scheme="ef(topk)", extra=0):
     """Ten buckets of a few parameters each; workers gather, or reduce where the scheme is dense."""
     works = (Work(scheme, (10**5,), 2), Work(scheme, (64,), 3), Work(scheme, (128, 64), 3))
     operation = "all-reduce" if scheme == "dense" else "all-gather"
-    exchange = Collective(operation, 0, "bytes", (4 * 10**5 + extra,) * workers)
+    exchange = Collective(operation, 0, "bytes", (4 * 10**5 + extra,) * 16)
     return tuple(MessageLog(m, works, (exchange,)) for m in range(10))
 
 
@@ -54,12 +55,21 @@ def test_five_runs_of_two_thousand_steps(benchmark, equal):
     report(benchmark, "steps/s", 10_000)
 
 
-@pytest.mark.parametrize("scheme", ["dense", "topk"])
-def test_a_step_of_ten_thousand_workers(benchmark, scheme):
+@pytest.mark.parametrize("unequal", [0, 1], ids=["equal workers", "different workers"])
+def test_a_step_of_ten_thousand_workers(benchmark, unequal):
     """Ten buckets, in closed form."""
-    logs = [step(scheme, workers=10_000)]
-    benchmark(timeline, logs, READY, WORKLOAD, CLUSTER, Overhead(), DEVICE)
+    works = (Work("topk", (10**6,), 1),)
+    sizes = [tuple(65_000 + message + unequal * worker for worker in range(10_000)) for message in range(10)]
+    log = tuple(MessageLog(m, works, (Collective("all-gather", 0, "bytes", sizes[m]),)) for m in range(10))
+    benchmark(timeline, [log], READY, WORKLOAD, CLUSTER, Overhead(), DEVICE)
     report(benchmark, "steps/s", 1)
+
+
+def test_a_prediction_of_ten_thousand_workers(benchmark):
+    """All that `gradwire time` does for a step but the table."""
+    job = make_job({"model": "resnet50", "scheme": "ef(topk)", "training": {"workers": 10_000}})
+    benchmark(predict, job)
+    report(benchmark, "predictions/s", 1)
 
 
 def test_a_ring_of_64_workers_on_unequal_hosts(benchmark):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..compressors.registry import MEMORIES, SCHEMES
+from ..compressors.registry import MEMORIES, SCHEMES, WRAPPERS
 from ..sim.cluster import CLUSTERS, load_cluster
 from ..sim.experiment import EXPERIMENTS, load_experiment
 from ..sim.step.device import DEVICES
@@ -61,7 +61,11 @@ def _schemes() -> tuple[tuple[str, ...], Rows]:
             yield call, scheme.title, scheme.collective, error, f"{bits:.3g}", scheme.state, scheme.paper
         for memory in MEMORIES.values():
             parameters = ", ".join(f"{f.name}={f.default}" for f in fields(memory))
-            yield f"{memory.name}(..., {parameters})", memory.title, "", "", "", memory.state, memory.paper
+            call = f"{memory.name}({', '.join(filter(None, ('...', parameters)))})"
+            yield call, memory.title, "", "", "", memory.state, memory.paper
+        for wrapper in WRAPPERS.values():
+            parameters = ", ".join(f"{f.name}={f.default!r}" for f in fields(wrapper))
+            yield f"{wrapper.name}({wrapper.around}, {parameters})", wrapper.title, "", "", "", "none", wrapper.paper
 
     return title, rows()
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, kept
-from ..decoded import Block, Decoded
+from ..decoded import Block
 from ..keys import Purpose, below, stream
-from ..payload import Payload
+from ..payload import Buffer, Ragged
 from .aligned import AlignedSparsifier
 
 
@@ -50,7 +50,7 @@ class RandomBlock(AlignedSparsifier):
         fraction = self.fraction(shape)
         return Passes(encode=2 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Block, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         length = kept(self.density, size)
@@ -59,11 +59,12 @@ class RandomBlock(AlignedSparsifier):
         values = torch.cat([head, flat[:, : length - head.shape[1]]], dim=1)
         if self.scaled:
             values.mul_(size / length)
-        return Payload((values,)), Block(values, start, size), state
+        return Block(values, start, size), state
 
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
+    def place(self, values: Tensor | Ragged, positions: Buffer | None, shape: Shape, turn: Turn) -> Block:
+        assert isinstance(values, Tensor)
         size = prod(shape)
-        return Block(payload.fixed(0), _start(turn, size), size)
+        return Block(values, _start(turn, size), size)
 
 
 def _start(turn: Turn, size: int) -> int:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, kept
-from ..decoded import Aligned, Decoded
+from ..decoded import Aligned
 from ..keys import Purpose, stream
-from ..payload import Payload
+from ..payload import Buffer, Ragged
 from .aligned import AlignedSparsifier
 
 
@@ -45,7 +45,7 @@ class RandomK(AlignedSparsifier):
         fraction = self.fraction(shape)
         return Passes(encode=4 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Aligned, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         k = kept(self.density, size)
@@ -53,10 +53,11 @@ class RandomK(AlignedSparsifier):
         values = flat[:, indices]
         if self.scaled:
             values.mul_(size / k)
-        return Payload((values,)), Aligned(values, indices, size), state
+        return Aligned(values, indices, size), state
 
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        values, size = payload.fixed(0), prod(shape)
+    def place(self, values: Tensor | Ragged, positions: Buffer | None, shape: Shape, turn: Turn) -> Aligned:
+        assert isinstance(values, Tensor)
+        size = prod(shape)
         indices = _draw(turn.seed, turn.step, turn.unit, size, values.shape[1]).to(values.device)
         return Aligned(values, indices, size)
 

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
 from torch import Tensor
 
-from ..base import Codec, Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Decoded, Sparse
-from ..payload import Payload
+from ..base import Passes, Shape, State, Turn, check_range, kept
+from ..decoded import Sparse
 from .selection import top_k
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from .sparse import Sparsifier
 
 
 @dataclass(frozen=True)
-class TopK(Codec):
+class TopK(Sparsifier):
     """Send the k = ceil(density * n) entries of largest magnitude, with their indices.
 
     A worker hands over k values in the gradient's dtype and k indices of ceil(log2 n) bits, packed:
@@ -62,28 +60,20 @@ class TopK(Codec):
     def selects(self) -> bool:
         return True
 
-    @property
-    def combine(self) -> Literal["sum", "gather"]:
-        return "gather"
-
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - k / n, attained where all magnitudes are equal (Stich et al. 2018, Lemma A.1)."""
         return 1 - kept(self.density, prod(shape)) / prod(shape)
 
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return sparse_bytes(kept(self.density, prod(shape)), prod(shape), itemsize, "log2")
+    def count(self, shape: Shape) -> float:
+        return kept(self.density, prod(shape))
 
     def passes(self, shape: Shape) -> Passes:
         """Return 4 passes to select (magnitude, threshold, count, compact) and what the kept entries cost."""
         fraction = kept(self.density, prod(shape)) / prod(shape)
         return Passes(encode=4 + 3 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Sparse, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         indices = top_k(flat, kept(self.density, size))
-        sent = Sparse(flat.gather(1, indices), indices, size)
-        return sparse_payload(sent, "log2"), sent, state
-
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return read_sparse(payload, prod(shape), "log2")
+        return Sparse(flat.gather(1, indices), indices, size), state

@@ -1,5 +1,6 @@
 """The one list of schemes, memories and wrappers. To add one, write its file and its line here."""
 
+from .adaptive import CAT
 from .base import Memory, Scheme, Wrapper
 from .feedback import EF21, ErrorFeedback, LowPass
 from .lowrank.powersgd import PowerSGD
@@ -20,6 +21,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         RandomBlock,
         QSGD,
         PowerSGD,
+        CAT,
     )
 }
 

@@ -42,6 +42,12 @@ from gradwire.compressors.wire import WireError
 
 SHAPES: tuple[Shape, ...] = ((1,), (7,), (6, 3, 2, 2), (24, 20))
 STEPS = 3
+COMBINED = (
+    "ef(topk(density=0.25), units=gradient)",
+    "ef21(topk(density=0.25) | qsgd(bits=4, bucket=7))",
+    "lowpass(randomk(density=0.25) | dense(dtype=bf16))",
+    "ef(phases(dense, topk(density=0.5), at=1))",
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def messages() -> list[Message]:
     """Return every listed scheme on several units, alone and under error feedback, and mixed messages."""
     plain = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
     found = []
-    for text in [*plain, *(f"ef({text})" for text in plain), "ef(topk(density=0.25), units=gradient)"]:
+    for text in [*plain, *(f"ef({text})" for text in plain), *COMBINED]:
         scheme = parse_scheme(text)
         wrapped = len(scheme.parts()) > 1
         shapes = [shape for shape in SHAPES if not wrapped or scheme.error_bound(shape) <= 1]

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from gradwire.compressors.base import (
-    Memory,
     Outcome,
     Scheme,
     State,
 )
 from gradwire.compressors.lowrank.powersgd import PowerSGD
+from gradwire.compressors.remember import RememberingCodec, RememberingProtocol
 from gradwire.compressors.wirelog import MessageLog
 
 WORKERS = 4
@@ -22,9 +22,9 @@ FLOATS = (torch.float32, torch.float64)
 
 def plain(scheme: Scheme) -> Scheme:
     """Return the scheme inside its memories."""
-    stage = scheme.parts()[-1]
-    assert not isinstance(stage, Memory)
-    return stage
+    while isinstance(scheme, RememberingCodec | RememberingProtocol):
+        scheme = scheme.inner
+    return scheme
 
 
 def selects(scheme: Scheme) -> bool:

@@ -27,8 +27,8 @@ def check_contracts(memory: Memory, what: str, inner: Scheme, shape: Shape) -> N
     """
     if inner.law != "mean of sent":
         raise SchemeError(
-            f"{memory.name}({inner}): what {inner} leaves is a {inner.law}, not the mean of what the workers sent; "
-            f"{what} needs that mean"
+            f"{memory.name}({inner}): {what} needs the mean of what the workers sent, and {inner} leaves another "
+            f"result (law: {inner.law})"
         )
     bound = inner.error_bound(shape)
     if bound > 1:

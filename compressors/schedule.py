@@ -107,6 +107,8 @@ class Warmup(Schedule):
         end = None if owner is None else getattr(owner, self.key)
         if not isinstance(end, int | float) or isinstance(end, bool) or end <= 0:
             raise SchemeError(f"{self.name}: {schemes[0]} has no parameter {self.key!r} that is a positive number")
+        if owner is not None and owner.state != "none" and self.key != "density":
+            raise SchemeError(f"{self.name}: {owner} remembers {owner.state}, so its {self.key} must stay what it is")
         self.pick(schemes, 0)
 
     def pick(self, schemes: tuple[Scheme, ...], step: float) -> Scheme:
@@ -234,16 +236,11 @@ class _Scheduled(Scheme):
         Raises
         ------
         SchemeError
-            If a scheme cannot take the unit, or the scheduled parameter changes what it remembers.
+            If a scheme cannot take the unit.
         """
         state = State()
         for slot, scheme in enumerate(self.schemes):
-            own = scheme.init(shape, workers, like)
-            if len(self.schemes) == 1:
-                first = self.schedule.pick(self.schemes, 0).init(shape, workers, like)
-                if _form(first) != _form(own):
-                    raise SchemeError(f"{self}: {scheme} remembers values whose number depends on what is scheduled")
-            _put(state, slot, own)
+            _put(state, slot, scheme.init(shape, workers, like))
         return state
 
     def error_bound(self, shape: Shape) -> float:
@@ -331,10 +328,3 @@ def _take(state: State, slot: int | str) -> State:
 
     inner = None if state.inner is None else _take(state.inner, slot)
     return State(part(state.elements), part(state.rows), part(state.shared), inner)
-
-
-def _form(state: State) -> Any:
-    """Return what a state holds, without its values."""
-    tensors = {**state.elements, **state.rows, **state.shared}
-    shapes = {key: tuple(value.shape) if isinstance(value, Tensor) else () for key, value in tensors.items()}
-    return shapes, None if state.inner is None else _form(state.inner)

@@ -34,8 +34,11 @@ class Kind(StrEnum):
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what an experiment can name."""
-    title, rows = _LISTS[kind]()
-    table = Table(*title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles, generator = _LISTS[kind]()
+    rows = list(generator)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title, *cells in zip(titles, *rows, strict=True):
+        table.add_column(title, min_width=max((len(word) for cell in cells for word in cell.split()), default=0))
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)

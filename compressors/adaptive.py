@@ -121,7 +121,7 @@ class CAT(Codec):
             return 1
         if self.operator == "top":
             return self._climb(row, peak)
-        magnitudes = np.sort(row.detach().abs().cpu().double().numpy())[::-1] / peak
+        magnitudes = _descending(row.abs()) / peak
         gains = _sq_gains(magnitudes) if self.operator == "sq" else _stochastic_gains(magnitudes)
         counts = np.arange(1.0, len(gains) + 1)
         return 1 + int(np.argmax(gains / self._costs(counts, len(row), row.element_size())))
@@ -129,15 +129,14 @@ class CAT(Codec):
     def _climb(self, row: Tensor, peak: float) -> int:
         """Compare T upwards until the ratio falls, which it does for good: alpha is concave, the cost a line."""
         size, itemsize = len(row), row.element_size()
-        magnitudes = row.detach().abs().cpu().double() / peak
-        total = float(np.square(magnitudes.numpy()).sum())
+        total = float(np.square(row.detach().cpu().double().numpy() / peak).sum())
         filled = int(self.packet / float(payload_bytes(np.ones(1), size, itemsize, "top")[0]))
         step = max(1, filled) if self.cost == "packets" else 1
         reach = max(2, ceil(_FIRST / step)) * step
         while True:
             reach = min(reach, size)
-            largest = magnitudes[top_k(magnitudes[None], reach)[0]].numpy()
-            gains = np.cumsum(np.square(np.sort(largest)[::-1])) / total
+            largest = _descending(row[top_k(row[None], reach)[0]].abs()) / peak
+            gains = np.cumsum(np.square(largest)) / total
             counts = np.arange(step, reach + 1, step)
             if reach == size and size % step:
                 counts = np.append(counts, size)
@@ -184,6 +183,13 @@ class CAT(Codec):
             indices.append(own[entry])
             signs.append(codes[entry] & 1)
         return _signed(payload.fixed(0), indices, signs, size)
+
+
+def _descending(magnitudes: Tensor) -> FloatArray:
+    """Return values sorted from the largest down, in float64."""
+    wide = magnitudes.detach().cpu().to(torch.promote_types(magnitudes.dtype, torch.float32))  # numpy has no bfloat16
+    descending: FloatArray = np.sort(wide.numpy())[::-1].astype(np.float64)
+    return descending
 
 
 def _signed(scales: Tensor, indices: list[Tensor], signs: list[Tensor], size: int) -> RaggedSparse:

@@ -59,7 +59,8 @@ def _scheme(node: ast.expr, text: str) -> Scheme:
         return _make(WRAPPERS[name], options).wrap(inner)
     if name not in SCHEMES:
         known = [*SCHEMES, *MEMORIES, *WRAPPERS]
-        raise SchemeError(f"scheme {text!r}: there is no {name!r}{_nearest(name, known)}")
+        close = _nearest(name, known, otherwise="`gradwire ls schemes` lists what there is")
+        raise SchemeError(f"scheme {text!r}: there is no {name!r}{close}")
     if arguments:
         parameters = fields(SCHEMES[name])
         advice = (
@@ -134,9 +135,9 @@ def _check_type(name: str, key: str, value: Any, hint: Any) -> None:
         raise SchemeError(f"{name}: {key} = {value!r} is not allowed: {key} must be {wanted}")
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    """Return the end of a message about an unknown name."""
+def _nearest(name: str, known: list[str], otherwise: str = "") -> str:
+    """Return the end of a message about an unknown name: what it resembles, or ``otherwise``, or all there is."""
     if not known:
         return "; it has none"
     close = get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {' or '.join(close)}?" if close else f"; {otherwise or 'there are ' + ', '.join(known)}"

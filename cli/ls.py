@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..compressors.registry import MEMORIES, SCHEMES
+from ..compressors.registry import MEMORIES, SCHEMES, WRAPPERS
 from ..sim.cluster import CLUSTERS, load_cluster
 from ..sim.experiment import EXPERIMENTS, load_experiment
 from ..sim.step.device import DEVICES
@@ -35,8 +35,11 @@ class Kind(StrEnum):
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what an experiment can name."""
-    title, rows = _LISTS[kind]()
-    table = Table(*title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles, generator = _LISTS[kind]()
+    rows = list(generator)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title, *cells in zip(titles, *rows, strict=True):
+        table.add_column(title, min_width=max((len(word) for cell in cells for word in cell.split()), default=0))
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)
@@ -63,7 +66,11 @@ def _schemes() -> tuple[tuple[str, ...], Rows]:
             yield call, scheme.title, scheme.collective, error, f"{bits:.3g}", scheme.state, scheme.paper
         for memory in MEMORIES.values():
             parameters = ", ".join(f"{f.name}={f.default}" for f in fields(memory))
-            yield f"{memory.name}(..., {parameters})", memory.title, "", "", "", memory.state, memory.paper
+            call = f"{memory.name}({', '.join(filter(None, ('...', parameters)))})"
+            yield call, memory.title, "", "", "", memory.state, memory.paper
+        for wrapper in WRAPPERS.values():
+            parameters = ", ".join(f"{f.name}={f.default!r}" for f in fields(wrapper))
+            yield f"{wrapper.name}({wrapper.around}, {parameters})", wrapper.title, "", "", "", "none", wrapper.paper
 
     return title, rows()
 

@@ -30,12 +30,9 @@ from .base import (
     Turn,
     check_finite,
 )
-from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
+from .payload import SIZE_BYTES, Buffer, Payload, Ragged, element_bytes, row_bytes
 from .wire import header
 from .wirelog import Collective, MessageLog, Operation, Work
-
-SIZE_BYTES = 8
-"""What a worker says of the length of each ragged buffer before a gather."""
 
 
 class Item(NamedTuple):
@@ -104,7 +101,7 @@ class Driver(ABC):
                 replies.update(zip(group, answers, strict=True))
                 collectives += log
             number += 1
-        work = Counter((str(item.scheme), tuple(item.x.shape[1:])) for item in items)
+        work = Counter((str(item.scheme.at(item.turn)), tuple(item.x.shape[1:])) for item in items)
         done = tuple(Work(scheme, shape, units) for (scheme, shape), units in work.items())
         return [outcomes[i] for i in range(len(items))], MessageLog(message, done, tuple(collectives))
 
@@ -118,11 +115,11 @@ def _start(item: Item) -> Rounds:
     if isinstance(item.scheme, Protocol):
         return item.scheme.rounds(item.x, item.state, item.turn)
     if isinstance(item.scheme, Codec):
-        return _codec_rounds(item.scheme, item.x, item.state, item.turn)
+        return codec_rounds(item.scheme, item.x, item.state, item.turn)
     raise TypeError(f"{item.scheme!r} is neither a codec nor a protocol")
 
 
-def _codec_rounds(codec: Codec, x: Tensor, state: State, turn: Turn) -> Rounds:
+def codec_rounds(codec: Codec, x: Tensor, state: State, turn: Turn) -> Rounds:
     """Exchange a codec's payload in the one round that it needs."""
     shape = x.shape[1:]
     payload, sent, state = codec.encode(x, state, turn)

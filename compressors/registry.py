@@ -1,13 +1,16 @@
-"""The one list of schemes and memories. To add one, write its file and its line here."""
+"""The one list of schemes, memories and wrappers. To add one, write its file and its line here."""
 
-from .base import Memory, Scheme
-from .feedback import ErrorFeedback
+from .adaptive import CAT
+from .base import Memory, Scheme, Wrapper
+from .feedback import EF21, ErrorFeedback, LowPass
 from .lowrank.atomo import Atomo
 from .lowrank.powersgd import PowerSGD
 from .momentum import Momentum
 from .onebitadam import OneBitAdamScheme
+from .policy import Layers
 from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
+from .schedule import Phases, Warmup
 from .sparsifiers.blocktopk import BlockTopK
 from .sparsifiers.chunktopk import ChunkTopK
 from .sparsifiers.cltk import CLTK
@@ -48,6 +51,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         OneBitAdamScheme,
         PowerSGD,
         Atomo,
+        CAT,
     )
 }
 
@@ -55,7 +59,18 @@ MEMORIES: dict[str, type[Memory]] = {
     memory.name: memory
     for memory in (
         ErrorFeedback,
+        LowPass,
+        EF21,
         TwoSided,
         Momentum,
     )
-}  # fmt: skip
+}
+
+WRAPPERS: dict[str, type[Wrapper]] = {
+    wrapper.name: wrapper
+    for wrapper in (
+        Warmup,
+        Phases,
+        Layers,
+    )
+}

@@ -42,8 +42,8 @@ class GradDrop(ThresholdSparsifier):
     scope : {"unit", "shard"}
         What shares a threshold: a whole unit, or each of N contiguous shards of it that differ by one entry at most,
         as many as there are workers.
-    coding : {"raw", "log2"}
-        How positions are written.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How positions are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..base import Broadcast, Outcome, Passes, Permute, Protocol, Rounds, Shape, State, Turn, check_range, kept
 from ..decoded import RaggedSparse, Sparse
-from ..payload import Ragged
+from ..indices import indices_bytes
+from ..payload import HEADER_BYTES, Ragged
 from .selection import top_k
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from .sparse import read_sparse, sparse_payload
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class GTopK(Protocol):
 
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
         """Return what every worker but the root hands over; the root broadcasts as much without a header."""
-        return sparse_bytes(kept(self.density, prod(shape)), prod(shape), itemsize, "log2")
+        count = kept(self.density, prod(shape))
+        return HEADER_BYTES + count * itemsize + indices_bytes(count, prod(shape), "log2")
 
     def passes(self, shape: Shape) -> Passes:
         """Return 4 passes to select; between rounds two sets are sorted together and selected from."""

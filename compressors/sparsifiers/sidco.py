@@ -45,8 +45,8 @@ class SIDCo(ThresholdSparsifier):
     stages : int
         M, or 0 to adapt it every 5 calls, from 1 to 8: one more where on average fewer than 0.8 k entries reached the
         threshold, one fewer where more than 1.2 k did; but a second stage follows the first in either case.
-    coding : {"raw", "log2"}
-        How positions are written.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How positions are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----

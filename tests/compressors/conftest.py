@@ -21,6 +21,14 @@ from .laws import remembers
 
 SHAPES: tuple[Shape, ...] = ((1,), (7,), (6, 3, 2, 2), (30, 41))
 PLAIN = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
+COMBINED = [
+    "topk(density=0.25) | qsgd(bits=4, bucket=7)",
+    "randomk(density=0.25) | dense(dtype=bf16)",
+    "warmup(topk(density=0.1), start=0.5, steps=3)",
+    "phases(dense, topk(density=0.5) | dense(dtype=bf16), at=1)",
+]
+"""Compositions and schedules: a codec whose payloads are gathered, one whose payloads are summed, a protocol."""
+REMEMBERED = [f"ef({text})" for text in PLAIN + COMBINED]
 REMEMBERED = [f"ef({text})" for text in PLAIN if not remembers(parse_scheme(text))]
 
 
@@ -67,13 +75,15 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     return request.param
 
 
-@pytest.fixture(params=_accepted(PLAIN + REMEMBERED), ids=_name)
+@pytest.fixture(params=_accepted(PLAIN + COMBINED + REMEMBERED), ids=_name)
 def case(request: pytest.FixtureRequest) -> Case:
     """Every sample on every shape, alone and under error feedback where that accepts it."""
     return request.param
 
 
-@pytest.fixture(params=[case for case in _accepted(PLAIN + REMEMBERED) if isinstance(case.scheme, Codec)], ids=_name)
+@pytest.fixture(
+    params=[case for case in _accepted(PLAIN + COMBINED + REMEMBERED) if isinstance(case.scheme, Codec)], ids=_name
+)
 def codec_case(request: pytest.FixtureRequest) -> Case:
     """Those cases that have a payload of their own."""
     return request.param

@@ -51,6 +51,12 @@ TWO_SIDED = (
 )
 SELDOM = ("threshold(value=100)", "ef(threshold(value=2.5))", "momentum(threshold(value=3))")
 """Schemes that send nothing at all, or nothing from some workers."""
+COMBINED = (
+    "ef(topk(density=0.25), units=gradient)",
+    "ef21(topk(density=0.25) | qsgd(bits=4, bucket=7))",
+    "lowpass(randomk(density=0.25) | dense(dtype=bf16))",
+    "ef(phases(dense, topk(density=0.5), at=1))",
+)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gradwire.compressors.base import (
     State,
 )
 from gradwire.compressors.lowrank.powersgd import PowerSGD
+from gradwire.compressors.remember import RememberingCodec, RememberingProtocol
 from gradwire.compressors.wirelog import MessageLog
 
 WORKERS = 4
@@ -27,9 +28,9 @@ FLOATS = (torch.float32, torch.float64)
 
 def plain(scheme: Scheme) -> Scheme:
     """Return the scheme inside its memories."""
-    stage = scheme.parts()[-1]
-    assert not isinstance(stage, Memory)
-    return stage
+    while isinstance(scheme, RememberingCodec | RememberingProtocol):
+        scheme = scheme.inner
+    return scheme
 
 
 def selects(scheme: Scheme) -> bool:

@@ -52,6 +52,8 @@ def _scheme(node: ast.expr, text: str) -> Scheme:
         return remember(_make(MEMORIES[name], options), _scheme(arguments[0], text))
     if name not in SCHEMES:
         raise SchemeError(f"scheme {text!r}: there is no {name!r}{_nearest(name, [*SCHEMES, *MEMORIES])}")
+    if arguments and not fields(SCHEMES[name]):
+        raise SchemeError(f"scheme {text!r}: {name} has no parameters")
     if arguments:
         first = fields(SCHEMES[name])[0].name
         raise SchemeError(f"scheme {text!r}: write the parameters of {name} by name, as in {name}({first}=...)")

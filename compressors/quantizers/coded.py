@@ -88,7 +88,7 @@ class Coded(Quantized):
             given = (packed, self.bits, table.numpy(), scales.numpy(), self.bucket, store)
             loops.share(lambda _, a, b: loops.add_codes(*given, a, b, target), 1, self.size)
             return
-        row = table[self._codes(r).long()] * scales.repeat_interleave(self.bucket)[: self.size]
+        row = table[self._codes(r).long()] * scales.repeat_interleave(min(self.bucket, self.size))[: self.size]
         out.copy_(row) if store else out.add_(row)
 
     def _codes(self, r: int) -> Tensor:

@@ -59,7 +59,8 @@ def _norms(buckets: Tensor, norm: Literal["max", "l2"]) -> Tensor:
     if norm == "max":
         return largest
     # Of values up to 1, whose squares can neither overflow nor all vanish.
-    return torch.linalg.vector_norm(buckets / _divisor(largest)[:, :, None], dim=2).mul_(largest)
+    norms: Tensor = torch.linalg.vector_norm(buckets / _divisor(largest)[:, :, None], dim=2)
+    return norms.mul_(largest)
 
 
 def _divisor(norms: Tensor) -> Tensor:
@@ -91,7 +92,10 @@ def row_sums(x: Tensor, of: Literal["magnitudes", "values", "squares"], shift: T
         loops.share(lambda r, a, b: loops.block_sums(values[r], kind, by[r], a, b, out[r]), rows, size)
         return _halved(sums)
     wide = x.double()
-    wide = {"magnitudes": wide.abs, "values": lambda: wide, "squares": lambda: (wide - shift[:, None]).square()}[of]()
+    if of == "magnitudes":
+        wide = wide.abs()
+    elif of == "squares":
+        wide = (wide - shift[:, None]).square()
     padded = torch.nn.functional.pad(wide, (0, blocks * BLOCK - size))
     return _halved(_halved(padded.view(-1, BLOCK)).view(rows, blocks))
 
@@ -213,7 +217,7 @@ def random_exponents(x: Tensor, keys: list[Key]) -> Tensor:
 
 def _spread(norms: Tensor, bucket: int, x: Tensor) -> Tensor:
     """Return each entry's divisor, of the shape of x."""
-    return _divisor(norms).repeat_interleave(bucket, 1)[:, : x.shape[1]]
+    return _divisor(norms).repeat_interleave(min(bucket, x.shape[1]), 1)[:, : x.shape[1]]
 
 
 def _centred(level: Tensor, top: int) -> Tensor:

@@ -71,15 +71,12 @@ class Dense(Codec):
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
-        if self.dtype == "fp16":
-            values = _to_fp16(flat, turn)
-        else:
-            values = flat.to(_DTYPES.get(self.dtype, x.dtype))
+        values = _to_fp16(flat, turn) if self.dtype == "fp16" else flat.to(_DTYPES.get(self.dtype, x.dtype))
         return Payload((values,)), DenseRows(values), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         values = payload.fixed(0)
-        if self.dtype == "fp16" and any(_overflows(piece) for piece in values[0].split(_PIECE)):
+        if self.dtype == "fp16" and any(map(_overflows, _pieces(values[0]))):
             raise NonFiniteError(
                 f"step {turn.step}: the sum over all workers of {turn.unit} exceeds fp16, which ends at 65504"
             )
@@ -98,9 +95,7 @@ def _to_fp16(flat: Tensor, turn: Turn) -> Tensor:
     large = []
     for rank, row, out in zip(turn.ranks, flat, values, strict=True):
         # Piece by piece, so that each is still in the cache when it is checked.
-        over = [
-            _overflows(narrow.copy_(wide)) for wide, narrow in zip(row.split(_PIECE), out.split(_PIECE), strict=True)
-        ]
+        over = [_overflows(narrow.copy_(wide)) for wide, narrow in zip(_pieces(row), _pieces(out), strict=True)]
         if any(over):
             large.append(str(rank))
     if large:
@@ -109,6 +104,10 @@ def _to_fp16(flat: Tensor, turn: Turn) -> Tensor:
             f"on worker {', '.join(large)}"
         )
     return values
+
+
+def _pieces(row: Tensor) -> list[Tensor]:
+    return [row[start : start + _PIECE] for start in range(0, len(row), _PIECE)]
 
 
 def _overflows(values: Tensor) -> bool:

@@ -7,12 +7,10 @@ same byte. What they compute is said where they are called; this module is impor
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 
 import numpy as np
 import torch
 from numba import njit
-from numpy.typing import NDArray
 
 from .rounding import GOLDEN, MIX1, MIX2, Key
 
@@ -22,24 +20,26 @@ PART = 40 * 2048
 _BLOCK = 1024  # values that are worked on at a time; 8 random words give each of them 8 bits
 _DECODED = 40 * 32  # and so many when codes are read, whatever their width
 _GOLDEN, _MIX1, _MIX2 = np.uint64(GOLDEN), np.uint64(MIX1), np.uint64(MIX2)
-_U1, _U3, _U8, _U20, _U27, _U30, _U31 = (np.uint64(k) for k in (1, 3, 8, 20, 27, 30, 31))
+_U1, _U8, _U20, _U27, _U30, _U31 = (np.uint64(k) for k in (1, 8, 20, 27, 30, 31))
 
-Array = NDArray[np.generic]
 compiled = njit(cache=True, nogil=True)
 inlined = njit(cache=True, nogil=True, inline="always")
 
 
 def share(work: Callable[[int, int, int], object], rows: int, size: int) -> None:
     """Call ``work(row, start, stop)`` for all parts of all rows, on as many threads as torch uses."""
-    parts = list(product(range(rows), range(0, size, PART)))
+    parts = [(row, start, min(start + PART, size)) for row in range(rows) for start in range(0, size, PART)]
     threads = min(torch.get_num_threads(), len(parts))
-    if threads < 2:
-        for row, start in parts:
-            work(row, start, min(start + PART, size))
+
+    def some(first: int) -> None:
+        for part in parts[first::threads]:
+            work(*part)
+
+    if threads == 1:
+        some(0)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, row, start, min(start + PART, size)) for row, start in parts]:
-            done.result()
+    with ThreadPoolExecutor(threads) as pool:  # of this call alone: a lasting one would not survive a fork
+        list(pool.map(some, range(threads)))
 
 
 def unsigned(keys: list[Key]) -> list[tuple[np.uint64, np.uint64]]:

@@ -89,7 +89,7 @@ class MX(Codec):
             raise NonFiniteError(f"step {turn.step}: the gradient of {turn.unit} has no finite value in float32")
         shared = torch.frexp(largest).exponent - 1 - _LARGEST[self.element]
         shared = torch.where(largest > 0, shared, -_BIAS).clamp_(min=-_BIAS)
-        spread = shared.repeat_interleave(self.block, 1)[:, : flat.shape[1]]
+        spread = shared.repeat_interleave(min(self.block, flat.shape[1]), 1)[:, : flat.shape[1]]
         limit = _LIMIT[self.element]
         codes = torch.ldexp(flat, -spread).clamp_(-limit, limit).to(_ELEMENTS[self.element]).view(torch.uint8)
         payload = Payload(((shared + _BIAS).to(torch.uint8), codes))

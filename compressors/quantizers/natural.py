@@ -52,7 +52,7 @@ class Natural(Codec):
         return 1 / 8
 
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return HEADER_BYTES + packed_bytes(prod(shape), 12 if itemsize == 8 else 9)
+        return HEADER_BYTES + (_wide_bytes(prod(shape)) if itemsize == 8 else packed_bytes(prod(shape), 9))
 
     def passes(self, shape: Shape) -> Passes:
         """Return a read and the packed write; a packed read and an addition to decode."""
@@ -62,12 +62,19 @@ class Natural(Codec):
         flat = flattened(x)
         exponent = mantissa_bits(flat.dtype)[1]
         packed = pack_codes(random_exponents(flat, rounding_keys(turn)), exponent + 1)
+        if exponent == 11:
+            packed = torch.nn.functional.pad(packed, (0, _wide_bytes(flat.shape[1]) - packed.shape[1]))
         return Payload((packed,)), _coded(packed, exponent, flat.shape[1]), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         packed = payload.fixed(0)
         exponent = 8 if packed.shape[1] == packed_bytes(prod(shape), 9) else 11
         return _coded(packed, exponent, prod(shape))
+
+
+def _wide_bytes(size: int) -> int:
+    """Return the bytes of a float64 payload: for one or two values a byte more, or it could be one of float32."""
+    return max(packed_bytes(size, 12), packed_bytes(size, 9) + 1)
 
 
 def _coded(packed: Tensor, exponent: int, size: int) -> Coded:

@@ -64,11 +64,11 @@ class NUQSGD(Codec):
 
     @property
     def levels(self) -> int:
-        """s + 1, the number of levels above zero."""
+        """The number of levels above zero, s + 1."""
         return int(2 ** (self.bits - 1)) - 1
 
     def error_bound(self, shape: Shape) -> float:
-        """Return the variance factor of d entries: 1 / 8 + 2 a^2 / 9 with a = sqrt(d) / 2^s, or a - 1 from a = 9 / 4 on.
+        """Return the variance factor of d entries, 1 / 8 + 2 a^2 / 9 with a = sqrt(d) / 2^s, or a - 1 where a > 9 / 4.
 
         Derived from the definition, for either norm: of entries above 2^-s of the norm the variance is at most an
         eighth of the square, of the others r (2^-s - r); with q the squares of these,

@@ -22,7 +22,8 @@ class QSGD(Codec):
 
     The magnitude |x| s / norm is rounded down or up at random so that its expectation is kept, with
     s = 2**(bits - 1) - 1 levels. A worker hands over ``n * bits / 8`` bytes of packed codes, a norm of 4 bytes (8 for
-    float64) a bucket, and a header; with Elias codes, as many bytes as the draws need. Norms differ between workers, so the payloads are gathered.
+    float64) a bucket, and a header; with Elias codes, as many bytes as the draws need. Norms differ between workers, so
+    the payloads are gathered.
 
     Parameters
     ----------

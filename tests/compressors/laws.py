@@ -13,7 +13,8 @@ from gradwire.compressors.lowrank.powersgd import PowerSGD
 from gradwire.compressors.wirelog import MessageLog
 
 WORKERS = 4
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "int8": 0.0, "int32": 0.0}
+"""Of sums in a dtype; those of whole numbers are exact."""
 FLOATS = (torch.float32, torch.float64)
 
 
@@ -35,6 +36,12 @@ def selects(scheme: Scheme) -> bool:
 def rows_of(outcome: Outcome) -> Tensor:
     """Return ``sent`` as [W, n]."""
     return outcome.sent.dense(outcome.mean.reshape(-1))
+
+
+def lawful_mean(scheme: Scheme, outcome: Outcome) -> Tensor:
+    """Return what ``mean`` should be by the scheme's law, from ``sent`` of all workers, in float64."""
+    average = rows_of(outcome).double().mean(0)
+    return average.sign() if scheme.law == "vote" else average
 
 
 def residual(state: State) -> Tensor:

@@ -51,7 +51,8 @@ def _scheme(node: ast.expr, text: str) -> Scheme:
             raise SchemeError(f"scheme {text!r}: {name} goes around one scheme, as in {name}(topk(density=0.01))")
         return remember(_make(MEMORIES[name], options), _scheme(arguments[0], text))
     if name not in SCHEMES:
-        raise SchemeError(f"scheme {text!r}: there is no {name!r}{_nearest(name, [*SCHEMES, *MEMORIES])}")
+        close = _nearest(name, [*SCHEMES, *MEMORIES], otherwise="`gradwire ls schemes` lists what there is")
+        raise SchemeError(f"scheme {text!r}: there is no {name!r}{close}")
     if arguments and not fields(SCHEMES[name]):
         raise SchemeError(f"scheme {text!r}: {name} has no parameters")
     if arguments:
@@ -105,7 +106,7 @@ def _check_type(name: str, key: str, value: Any, hint: Any) -> None:
         raise SchemeError(f"{name}: {key} = {value!r} is not allowed: {key} must be {wanted}")
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    """Return the end of a message about an unknown name."""
+def _nearest(name: str, known: list[str], otherwise: str = "") -> str:
+    """Return the end of a message about an unknown name: what it resembles, or ``otherwise``, or all there is."""
     close = get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {' or '.join(close)}?" if close else f"; {otherwise or 'there are ' + ', '.join(known)}"

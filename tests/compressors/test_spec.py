@@ -74,7 +74,7 @@ REFUSED = {
     # unknown names
     "topq": r"there is no 'topq'; did you mean topk\?",
     "ef(randomblok)": r"there is no 'randomblok'; did you mean randomblock",
-    "zzz": r"there is no 'zzz'; there are dense, topk, .*powersgd, ef",
+    "zzz": r"there is no 'zzz'; `gradwire ls schemes` lists what there is",
     "TOPK": r"there is no 'TOPK'",
     "topk(ratio=0.1)": r"topk has no parameter 'ratio'; there are density",
     "topk(densty=0.1)": r"topk has no parameter 'densty'; did you mean density\?",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..decoded import Decoded
-from ..wire import unpack
+from ..wire import packed_bytes, unpack
 from .coding import compiled_loops
 
 TRITS = 0
@@ -95,7 +95,8 @@ class Coded(Quantized):
         if self.bits == TRITS:
             powers = self.packed.new_tensor([1, 3, 9, 27, 81])
             return (self.packed[r][:, None] // powers % 3).reshape(-1)[: self.size]
-        return unpack(self.packed[r : r + 1], self.bits, self.size)[0]
+        length = packed_bytes(self.size, self.bits)  # of a row that may be filled up
+        return unpack(self.packed[r : r + 1, :length], self.bits, self.size)[0]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from ..sim.cluster import CLUSTERS, load_cluster
 from ..sim.experiment import EXPERIMENTS, load_experiment
 from ..sim.step.device import DEVICES
 from ..sim.tasks import TASKS
-from .show import PIPE_WIDTH
 
+PIPE_WIDTH = 200
+"""Characters of a line that nobody sees as wide as a terminal: room for seven columns of whole words."""
 EXAMPLE_SHAPE = (1000, 1000)
 """The unit for which error bounds and bits are shown."""
 

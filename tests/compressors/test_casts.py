@@ -17,7 +17,7 @@ def turn(workers: int = 1) -> Turn:
     return Turn(1, 4, "layer.weight", tuple(range(workers)), workers)
 
 
-# ------------------------------------------------------------------------------------------------------------------ fp16
+# ----------------------------------------------------------------------------------------------------------------- fp16
 
 
 def test_fp16_rounds_to_nearest_and_sums_in_fp16(exchange, values):
@@ -57,7 +57,7 @@ def test_fp16_error_bound_is_attained():
     assert 0.99 * Dense(dtype="fp16").error_bound((1,)) < error <= Dense(dtype="fp16").error_bound((1,))
 
 
-# ------------------------------------------------------------------------------------------------------------------ int8
+# ----------------------------------------------------------------------------------------------------------------- int8
 
 
 @pytest.mark.parametrize("size", [5, 700, 70_003])
@@ -98,7 +98,7 @@ def test_int8_at_random_is_qsgd_in_8_bits(values):
     assert torch.equal(first.dense(x[0]), second.dense(x[0]))
 
 
-# -------------------------------------------------------------------------------------------------------------------- MX
+# ------------------------------------------------------------------------------------------------------------------- MX
 
 FORMATS = {"e4m3": (3, -6, 8, 448.0), "e5m2": (2, -14, 15, 57344.0)}
 """Bits of mantissa, exponent of the smallest normal number, of the largest power of two, and the largest number."""

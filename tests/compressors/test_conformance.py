@@ -213,7 +213,7 @@ def ternary_law(scheme: TernGrad | SharedTernGrad, x: NDArray[np.float64]) -> La
     return Law(np.zeros_like(x), np.sign(x) * scaler, np.abs(clipped) / (scaler or 1))
 
 
-def natural_law(scheme: Natural, x: NDArray[np.float64]) -> Law:
+def natural_law(_: Natural, x: NDArray[np.float64]) -> Law:
     """Horvath et al. 2019: one of the neighbouring powers of two."""
     below = np.where(x == 0, 0, np.exp2(np.floor(np.log2(np.where(x == 0, 1, np.abs(x))))))
     return Law(np.sign(x) * below, np.sign(x) * 2 * below, np.abs(x) / np.where(x == 0, 1, below) - (x != 0))

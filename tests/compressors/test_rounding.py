@@ -41,8 +41,8 @@ def test_an_entry_goes_up_where_its_draw_lies_below_its_probability(dtype):
     key = (2**63 + 12345, 987654321)
     draws = [draw(key, i) for i in range(2000)]
     near = np.array([float(u) for u in draws])  # close to the draw, so that the first 8 bits do not decide
-    for p in (rng.random(2000), near, near + 2.0**-20, near * (1 - 2.0**-20), np.zeros(2000), np.ones(2000)):
-        p = torch.from_numpy(p).to(dtype).clamp(0, 1)
+    for given in (rng.random(2000), near, near + 2.0**-20, near * (1 - 2.0**-20), np.zeros(2000), np.ones(2000)):
+        p = torch.from_numpy(given).to(dtype).clamp(0, 1)
         expected = [u < Fraction(x) for u, x in zip(draws, p.tolist(), strict=True)]
         assert rounds_up(p, key).tolist() == expected
 

@@ -54,7 +54,7 @@ def test_huge_values_have_a_finite_mean_magnitude():
     assert torch.equal(sent.dense(x[0]), x)
 
 
-# --------------------------------------------------------------------------------------------------------------- one bit
+# -------------------------------------------------------------------------------------------------------------- one bit
 
 
 @pytest.mark.parametrize(("means", "shape"), [("column", (30, 41)), ("column", (6, 3, 2, 2)), ("unit", (30, 41))])
@@ -92,7 +92,7 @@ def test_regression_the_complement_of_a_mask_in_bytes_is_no_mask():
     assert OneBit().decode(payload, (4,), turn()).dense(x[0]).tolist() == [[1.5, 1.5, -4.0, -4.0]]
 
 
-# ----------------------------------------------------------------------------------------------------------------- votes
+# ---------------------------------------------------------------------------------------------------------------- votes
 
 
 def test_the_majority_decides_and_a_tie_moves_nothing(exchange):

@@ -78,7 +78,7 @@ def test_the_deviation_is_taken_around_the_mean():
     assert payload.fixed(0).item() == pytest.approx(0.5 * x.std(), rel=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------------------- shared scale
+# --------------------------------------------------------------------------------------------------------- shared scale
 
 
 @pytest.mark.parametrize("scheme", [SharedTernGrad(0.0), SharedQSGD(2)], ids=str)

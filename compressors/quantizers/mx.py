@@ -17,6 +17,7 @@ _ELEMENTS = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 _LARGEST = {"e4m3": 8, "e5m2": 15}  # the exponent of an element's largest power of two
 _LIMIT = {"e4m3": 448.0, "e5m2": 57344.0}  # the largest element
 _SMALLEST = {"e4m3": -9, "e5m2": -16}  # the exponent of the smallest
+_PIECE = 1 << 15
 _BIAS = 127  # of the shared exponent, a byte
 
 
@@ -89,11 +90,19 @@ class MX(Codec):
             raise NonFiniteError(f"step {turn.step}: the gradient of {turn.unit} has no finite value in float32")
         shared = torch.frexp(largest).exponent - 1 - _LARGEST[self.element]
         shared = torch.where(largest > 0, shared, -_BIAS).clamp_(min=-_BIAS)
-        spread = shared.repeat_interleave(min(self.block, flat.shape[1]), 1)[:, : flat.shape[1]]
-        limit = _LIMIT[self.element]
-        codes = torch.ldexp(flat, -spread).clamp_(-limit, limit).to(_ELEMENTS[self.element]).view(torch.uint8)
+        blocks = max(1, _PIECE // self.block)  # at a time, so that they stay in the cache
+        codes = torch.empty(flat.shape, dtype=torch.uint8, device=flat.device)
+        for first in range(0, shared.shape[1], blocks):
+            part = slice(first * self.block, (first + blocks) * self.block)
+            codes[:, part] = self._elements(flat[:, part], shared[:, first : first + blocks])
         payload = Payload(((shared + _BIAS).to(torch.uint8), codes))
         return payload, self.decode(payload, tuple(x.shape[1:]), turn), state
+
+    def _elements(self, x: Tensor, shared: Tensor) -> Tensor:
+        """Return whole blocks, the last of which may be shorter, as elements under their shared exponents."""
+        spread = shared.repeat_interleave(min(self.block, x.shape[1]), 1)[:, : x.shape[1]]
+        limit = _LIMIT[self.element]
+        return torch.ldexp(x, -spread).clamp_(-limit, limit).to(_ELEMENTS[self.element]).view(torch.uint8)
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         shared, codes = payload.fixed(0), payload.fixed(1)

@@ -1,7 +1,11 @@
 """What the quantizers' receivers see: packed codes that stay packed until they are added up."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +19,12 @@ TRITS = 0
 """In place of the bits of a code: five digits of base 3 in a byte."""
 
 
+Adder = Callable[[int, int, int, Any, bool], object]
+"""Adds a row's values from one place to another to an array, or stores them there: (row, start, stop, array, store)."""
+
+
 class Quantized(Decoded):
-    """Rows of which every entry has a value, decoded row by row into where it is needed."""
+    """Rows of which every entry has a value, decoded where they are added, part by part."""
 
     @property
     @abstractmethod
@@ -24,32 +32,65 @@ class Quantized(Decoded):
         """R and n."""
 
     @abstractmethod
-    def _put(self, r: int, out: Tensor, sign: int, store: bool) -> None:
-        """Add row r times ``sign`` to ``out`` [n], contiguous; with ``store`` write it there."""
+    def _row(self, r: int, like: Tensor) -> Tensor:
+        """Return row r as [n] values, with the dtype of ``like``."""
 
-    def add_to_(self, out: Tensor) -> Tensor:
-        for r in range(self.shape[0]):
-            self._put(r, out, 1, store=False)
+    @abstractmethod
+    def _adder(self, loops: ModuleType, sign: int, like: Tensor) -> Adder | None:
+        """Return the compiled loop that adds rows times ``sign``, if there is one."""
+
+    def _compiled(self, sign: int, like: Tensor) -> tuple[ModuleType, Adder] | None:
+        loops = compiled_loops(like, prod(self.shape)) if like.dtype in (torch.float32, torch.float64) else None
+        adder = self._adder(loops, sign, like) if loops else None
+        return (loops, adder) if loops and adder else None
+
+    def _sum(self, out: Tensor, store: bool) -> Tensor:
+        """Add all rows to ``out``, or the others to the first."""
+        rows, size = self.shape
+        compiled = self._compiled(1, out)
+        if compiled is None:
+            for r in range(rows):
+                row = self._row(r, out)
+                out.copy_(row) if store and r == 0 else out.add_(row)
+            return out
+        loops, add = compiled
+        target = out.numpy()
+
+        def work(_: int, start: int, stop: int) -> None:
+            for r in range(rows):  # of one part after the other, so that its sum stays in the cache
+                add(r, start, stop, target, store and r == 0)
+
+        loops.share(work, 1, size)
         return out
 
+    def add_to_(self, out: Tensor) -> Tensor:
+        return self._sum(out, store=False)
+
     def total(self, like: Tensor) -> Tensor:
-        total = torch.empty_like(like, memory_format=torch.contiguous_format)
-        for r in range(self.shape[0]):
-            self._put(r, total, 1, store=r == 0)
-        return total
+        return self._sum(torch.empty_like(like, memory_format=torch.contiguous_format), store=True)
 
     def residual_of_(self, p: Tensor) -> Tensor:
-        for r, row in enumerate(p):
-            self._put(r, row, -1, store=False)
+        compiled = self._compiled(-1, p)
+        if compiled is None:
+            for r, row in enumerate(p):
+                row.sub_(self._row(r, p))
+            return p
+        loops, add = compiled
+        targets = p.numpy()
+        loops.share(lambda r, start, stop: add(r, start, stop, targets[r], False), *self.shape)
         return p
 
     def clear_(self, x: Tensor) -> Tensor:
         return x.zero_()
 
     def dense(self, like: Tensor) -> Tensor:
+        compiled = self._compiled(1, like)
+        if compiled is None:
+            return torch.stack([self._row(r, like) for r in range(self.shape[0])])
+        loops, add = compiled
         rows = like.new_empty(self.shape)
-        for r, row in enumerate(rows):
-            self._put(r, row, 1, store=True)
+        targets = rows.numpy()
+        loops.share(lambda r, start, stop: add(r, start, stop, targets[r], True), *self.shape)
         return rows
 
 
@@ -80,16 +121,16 @@ class Coded(Quantized):
     def shape(self) -> tuple[int, int]:
         return len(self.packed), self.size
 
-    def _put(self, r: int, out: Tensor, sign: int, store: bool) -> None:
-        table, scales = (self.table * sign).to(out), self.scales[r].to(out)
-        loops = compiled_loops(out, self.size)
-        if loops and out.dtype in (torch.float32, torch.float64):
-            packed, target = self.packed[r].numpy(), out.numpy()
-            given = (packed, self.bits, table.numpy(), scales.numpy(), self.bucket, store)
-            loops.share(lambda _, a, b: loops.add_codes(*given, a, b, target), 1, self.size)
-            return
-        row = table[self._codes(r).long()] * scales.repeat_interleave(min(self.bucket, self.size))[: self.size]
-        out.copy_(row) if store else out.add_(row)
+    def _adder(self, loops: ModuleType, sign: int, like: Tensor) -> Adder:
+        table, scales, packed = (self.table * sign).to(like).numpy(), self.scales.to(like).numpy(), self.packed.numpy()
+        bits, bucket = self.bits, self.bucket
+        return lambda r, start, stop, target, store: loops.add_codes(
+            packed[r], bits, table, scales[r], bucket, store, start, stop, target
+        )
+
+    def _row(self, r: int, like: Tensor) -> Tensor:
+        scales = self.scales[r].to(like).repeat_interleave(min(self.bucket, self.size))[: self.size]
+        return scales.mul_(self.table.to(like)[self._codes(r).long()])
 
     def _codes(self, r: int) -> Tensor:
         if self.bits == TRITS:
@@ -121,16 +162,17 @@ class Signs(Quantized):
     def shape(self) -> tuple[int, int]:
         return len(self.packed), self.size
 
-    def _put(self, r: int, out: Tensor, sign: int, store: bool) -> None:
-        low, high = (self.low[r] * sign).to(out), (self.high[r] * sign).to(out)
-        loops = compiled_loops(out, self.size)
-        if loops and out.dtype in (torch.float32, torch.float64) and len(low) == 1:
-            given = (self.packed[r].numpy(), low.numpy()[0], high.numpy()[0], store)
-            target = out.numpy()
-            loops.share(lambda _, a, b: loops.add_signs(*given, a, b, target), 1, self.size)
-            return
-        row = torch.where(self._bits(r), high, low).reshape(-1)
-        out.copy_(row) if store else out.add_(row)
+    def _adder(self, loops: ModuleType, sign: int, like: Tensor) -> Adder | None:
+        if self.low.shape[1] > 1:
+            return None
+        low, high = ((value[:, 0] * sign).to(like).numpy() for value in (self.low, self.high))
+        packed = self.packed.numpy()
+        return lambda r, start, stop, target, store: loops.add_signs(
+            packed[r], low[r], high[r], store, start, stop, target
+        )
+
+    def _row(self, r: int, like: Tensor) -> Tensor:
+        return torch.where(self._bits(r), self.high[r].to(like), self.low[r].to(like)).reshape(-1)
 
     def _bits(self, r: int) -> Tensor:
         """Return the bits as a matrix of so many columns."""

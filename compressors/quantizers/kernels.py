@@ -21,6 +21,7 @@ _BLOCK = 1024  # values that are worked on at a time; 8 random words give each o
 _DECODED = 40 * 32  # and so many when codes are read, whatever their width
 _GOLDEN, _MIX1, _MIX2 = np.uint64(GOLDEN), np.uint64(MIX1), np.uint64(MIX2)
 _U1, _U8, _U20, _U27, _U30, _U31 = (np.uint64(k) for k in (1, 8, 20, 27, 30, 31))
+_DIGIT = np.uint32(3)
 
 compiled = njit(cache=True, nogil=True)
 inlined = njit(cache=True, nogil=True, inline="always")
@@ -238,11 +239,15 @@ def _unpack(packed, bits, begin, codes):
             codes[i] = (part[i >> 1] >> np.uint8(4 * (i & 1))) & np.uint8(15)
     elif bits == 0:
         part = packed[begin // 5 :]
-        for j in range((len(codes) + 4) // 5):
-            byte = np.int32(part[j])
-            for i in range(5 * j, min(5 * j + 5, len(codes))):
-                codes[i] = byte % 3
-                byte //= 3
+        for j in range(len(codes) // 5):
+            byte, five = np.uint32(part[j]), codes[5 * j : 5 * j + 5]
+            five[0] = byte % _DIGIT
+            five[1] = byte // np.uint32(3) % _DIGIT
+            five[2] = byte // np.uint32(9) % _DIGIT
+            five[3] = byte // np.uint32(27) % _DIGIT
+            five[4] = byte // np.uint32(81)
+        for i in range(len(codes) // 5 * 5, len(codes)):
+            codes[i] = part[i // 5] // 3 ** (i % 5) % 3
     else:
         at, held, bitcount, mask = begin * bits // 8, np.uint64(0), 0, np.uint64((1 << bits) - 1)
         for i in range(len(codes)):

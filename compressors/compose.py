@@ -155,7 +155,7 @@ class Composition(Codec):
 
     @cached_property
     def _counted(self) -> int:
-        """The bytes that say how many entries were selected and how long the quantizer's buffers are, if that varies."""
+        """The bytes that say how many entries were selected and how long the quantizer's buffers are, if it varies."""
         if not self.sparsifier.ragged:
             return 0
         payload, _, _ = self.quantizer.encode(torch.zeros(1, 1), State(), Turn(0, 0, "", (0,), 1))

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .payload import Ragged
 
+_PIECE = 1 << 17  # values that stay in a cache
+
 
 class Decoded(ABC):
     """R decoded payloads of a unit of n values."""
@@ -70,13 +72,13 @@ class Dense(Decoded):
 
     def add_to_(self, out: Tensor) -> Tensor:
         for row in self.values:
-            out.add_(row)
+            _add(row, out)
         return out
 
     def total(self, like: Tensor) -> Tensor:
         total = self.values[0].to(like, copy=True)
         for row in self.values[1:]:
-            total.add_(row)
+            _add(row, total)
         return total
 
     def residual_of_(self, p: Tensor) -> Tensor:
@@ -89,6 +91,15 @@ class Dense(Decoded):
 
     def dense(self, like: Tensor) -> Tensor:
         return self.values.to(like, copy=True)
+
+
+def _add(row: Tensor, out: Tensor) -> None:
+    """Add values to ``out`` [n]; those of another dtype are widened piece by piece, in the cache."""
+    if row.dtype == out.dtype:
+        out.add_(row)
+        return
+    for start in range(0, len(row), _PIECE):
+        out[start : start + _PIECE].add_(row[start : start + _PIECE].to(out.dtype))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,14 @@ from .momentum import Momentum
 from .onebitadam import OneBitAdamScheme
 from .policy import Layers
 from .quantizers.dense import Dense
+from .quantizers.int8 import Int8
+from .quantizers.mx import MX
+from .quantizers.natural import Natural
+from .quantizers.nuqsgd import NUQSGD
 from .quantizers.qsgd import QSGD
+from .quantizers.sharedqsgd import SharedQSGD
+from .quantizers.signs import OneBit, ScaledSign, SignSGD, Signum
+from .quantizers.terngrad import SharedTernGrad, TernGrad
 from .schedule import Phases, Warmup
 from .sparsifiers.blocktopk import BlockTopK
 from .sparsifiers.chunktopk import ChunkTopK
@@ -49,6 +56,17 @@ SCHEMES: dict[str, type[Scheme]] = {
         Wangni,
         QSGD,
         OneBitAdamScheme,
+        SharedQSGD,
+        NUQSGD,
+        Natural,
+        TernGrad,
+        SharedTernGrad,
+        Int8,
+        MX,
+        OneBit,
+        ScaledSign,
+        SignSGD,
+        Signum,
         PowerSGD,
         Atomo,
         CAT,

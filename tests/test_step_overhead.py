@@ -106,8 +106,8 @@ def test_a_unit_that_a_scheme_leaves_alone_is_free_in_spite_of_the_table():
 
 def test_what_a_figure_includes_is_not_charged_again():
     memories = (FakeMemory("ef", (6, 0, 0)),)
-    known, other = (FakeCodec(name, (1, 0, 1), memories) for name in ("efsignsgd", "other"))
-    assert {charge.part for charge in charges(known, device=V100)} == {"efsignsgd"}
+    known, other = (FakeCodec(name, (1, 0, 1), memories) for name in ("scaledsign", "other"))
+    assert {charge.part for charge in charges(known, device=V100)} == {"scaledsign"}
     assert {charge.part for charge in charges(other, device=V100)} == {"ef", "other"}
 
 

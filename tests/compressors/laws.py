@@ -19,7 +19,8 @@ from gradwire.compressors.remember import RememberingCodec, RememberingProtocol
 from gradwire.compressors.wirelog import MessageLog
 
 WORKERS = 4
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "int8": 0.0, "int32": 0.0}
+"""Of sums in a dtype; those of whole numbers are exact."""
 FLOATS = (torch.float32, torch.float64)
 
 
@@ -51,6 +52,12 @@ def may_send_nothing(scheme: Scheme, shape: Shape) -> bool:
 def rows_of(outcome: Outcome) -> Tensor:
     """Return ``sent`` as [W, n]."""
     return outcome.sent.dense(outcome.mean.reshape(-1))
+
+
+def lawful_mean(scheme: Scheme, outcome: Outcome) -> Tensor:
+    """Return what ``mean`` should be by the scheme's law, from ``sent`` of all workers, in float64."""
+    average = rows_of(outcome).double().mean(0)
+    return average.sign() if scheme.law == "vote" else average
 
 
 def residual(state: State) -> Tensor:

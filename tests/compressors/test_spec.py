@@ -99,7 +99,8 @@ REFUSED = {
     "qsgd(norm=l3)": r"qsgd: norm = 'l3' is not allowed: norm must be one of max, l2",
     "qsgd(norm=[])": r"qsgd: norm = \[\] is not allowed: norm must be one of max, l2",
     "randomk(scaled=1)": r"randomk: scaled = 1 is not allowed: scaled must be True or False",
-    "dense(dtype=fp16)": r"dense: dtype = 'fp16' is not allowed: dtype must be one of native, fp32, bf16",
+    "dense(dtype=fp8)": r"dense: dtype = 'fp8' is not allowed: dtype must be one of native, fp32, bf16, fp16",
+    "signsgd(0.5)": r"signsgd has no parameters",
     "ef(topk, units=both)": r"ef: units = 'both' is not allowed: units must be one of update, gradient",
     # out of range
     "topk(density=0)": r"topk: density = 0 is out of range: density must be in \(0, 1\]",

@@ -8,11 +8,8 @@ the messages of a step are exchanged one after the other, the same on every work
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from math import isfinite
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, Literal
 
 import torch
@@ -23,6 +20,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from .background import Background
 from .base import NonFiniteError, Rate, Scheme, SchemeError, Shape, State, Turn
 from .drivers import Item
 from .errors import InputError
@@ -50,7 +48,6 @@ class _Bucket:
     gradients: dict[str, Tensor]
     is_last: bool
     future: "Future[Tensor]"
-    ready: Any  # an event on the device's current stream, None on CPUs
 
 
 @dataclass
@@ -108,8 +105,7 @@ class DDPHook:
         self._driver = ProcessGroupDriver(group=group)
         self._compare(next(iter(trained.values())).device)
         self._round: _Round | None = None
-        self._thread = _InOrder()
-        self._streams: dict[torch.device, Any] = {}
+        self._background = Background()
 
     # ------------------------------------------------------------------------------------------- checks at the start
 
@@ -157,9 +153,9 @@ class DDPHook:
         names = [self._names[p] for p in bucket.parameters()]
         future: Future[Tensor] = Future(devices=[] if buffer.device.type == "cpu" else [buffer.device])
         gradients = dict(zip(names, bucket.gradients(), strict=True))
-        taken = _Bucket(buffer, gradients, bucket.is_last(), future, _event(buffer.device))
+        taken = _Bucket(buffer, gradients, bucket.is_last(), future)
         current = self._round
-        self._thread.do(lambda: self._take(current, taken))
+        self._background.do(lambda: self._take(current, taken), buffer.device)
         if taken.is_last:
             self._round = None
             # DistributedDataParallel queues the end of its own work after this call; what is queued by then comes later
@@ -180,14 +176,13 @@ class DDPHook:
         if not current.buckets:
             current.known = dict(self._states)
         current.buckets.append(bucket)
-        with self._after(bucket):
-            try:
-                if current.error is None and (self._unit != "model" or bucket.is_last):
-                    self._exchange(current)
-            except BaseException as error:  # noqa: BLE001 - it is raised in the backward pass
-                current.error = error
-            if bucket.is_last:
-                self._complete(current)
+        try:
+            if current.error is None and (self._unit != "model" or bucket.is_last):
+                self._exchange(current)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the backward pass
+            current.error = error
+        if bucket.is_last:
+            self._complete(current)
 
     def _exchange(self, current: _Round) -> None:
         """Exchange one message and leave the means in the gradients."""
@@ -265,16 +260,6 @@ class DDPHook:
         if self._driver.ranks[0] == 0:
             _log.warning(*message)
 
-    def _after(self, bucket: _Bucket) -> AbstractContextManager[Any]:
-        """Return a context in which kernels run beside the backward pass, after a bucket's gradients are there."""
-        if bucket.ready is None:
-            return nullcontext()
-        module, device = torch.get_device_module(bucket.buffer.device), bucket.buffer.device
-        stream = self._streams.setdefault(device, module.Stream(device))
-        stream.wait_event(bucket.ready)
-        context: AbstractContextManager[Any] = module.stream(stream)
-        return context
-
     # ------------------------------------------------------------------------------------------------ between steps
 
     def state_dict(self) -> dict[str, Any]:
@@ -323,7 +308,7 @@ class DDPHook:
 
     def close(self) -> None:
         """End the thread, after what it has begun. A hook that is not closed ends with the process."""
-        self._thread.close()
+        self._background.close()
 
 
 def ddp_hook(
@@ -390,30 +375,6 @@ def ddp_hook(
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-class _InOrder:
-    """A thread that does what it is given, in order; it starts with the first and never keeps a process alive."""
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: Thread | None = None
-
-    def do(self, job: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = Thread(target=self._run, name="gradwire", daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
-
-
 def _rate(unit: Unit, rates: dict[str, float], like: Tensor) -> Rate:
     """Return a unit's learning rate: a number, or a tensor where its parameters' rates differ."""
     each = [rates[parameter.name] for parameter in unit.parameters]
@@ -428,11 +389,6 @@ def _check_mean(bucket: _Bucket, step: int) -> None:
         return
     names = [name for name, gradient in bucket.gradients.items() if not bool(torch.isfinite(gradient).all())]
     raise NonFiniteError(f"step {step}: the mean of {names[0]} overflows, though every gradient is finite")
-
-
-def _event(device: torch.device) -> Any:
-    """Return an event that says when the gradients on a device are there."""
-    return None if device.type == "cpu" else torch.get_device_module(device).current_stream(device).record_event()
 
 
 def _at_the_end(act: Callable[[], None]) -> None:

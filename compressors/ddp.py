@@ -85,6 +85,7 @@ class DDPHook:
         unit: Granularity,
         on_nonfinite: OnNonFinite,
         scaler: torch.amp.GradScaler | None,
+        exact: bool,
     ) -> None:
         self.__name__ = self.__qualname__ = "gradwire_ddp_hook"  # DistributedDataParallel asks for them
         self.step, self.skipped = 0, 0
@@ -102,8 +103,8 @@ class DDPHook:
         ranks = dist.get_process_group_ranks(model.process_group)
         backend = dist.get_backend(model.process_group)
         group = dist.new_group(ranks, backend=backend, use_local_synchronization=True)
-        self._driver = ProcessGroupDriver(group=group)
-        self._compare(next(iter(trained.values())).device)
+        self._driver = ProcessGroupDriver(group=group, exact=exact)
+        self._compare(next(iter(trained.values())).device, exact)
         self._round: _Round | None = None
         self._background = Background()
 
@@ -121,13 +122,14 @@ class DDPHook:
         for unit in self._cut([name for name, _ in self._shapes]) if self._unit != "bucket" else []:
             self._scheme.for_unit(unit.name, unit.shape).init(unit.shape, 1, torch.zeros(()))
 
-    def _compare(self, device: torch.device) -> None:
+    def _compare(self, device: torch.device, exact: bool) -> None:
         """Raise the same error on every worker unless all of them were given the same."""
         own = {
             "scheme": str(self._scheme),
             "unit": self._unit,
             "seed": str(self._seed),
             "on_nonfinite": self._on_nonfinite,
+            "exact": str(exact),
             "parameters": repr(
                 [(name, shape, str(p.dtype)) for p, (name, shape) in zip(self._names, self._shapes, strict=True)]
             ),
@@ -218,9 +220,10 @@ class DDPHook:
             x = parts[0].reshape(unit.shape).to(dtype).contiguous()
         else:
             x = torch.cat([part.reshape(-1).to(dtype) for part in parts])
-        scheme = self._schemes.setdefault(unit.name, self._scheme.for_unit(unit.name, unit.shape))
+        if unit.name not in self._schemes:
+            self._schemes[unit.name] = self._scheme.for_unit(unit.name, unit.shape)
         if unit.name not in self._states:
-            fresh = scheme.init(unit.shape, 1, x)
+            fresh = self._schemes[unit.name].init(unit.shape, 1, x)
             self._states[unit.name] = (unit, regrouped(fresh, unit, list(current.known.values())))
         state = self._states[unit.name][1]
         if self._on_nonfinite != "raise":
@@ -228,7 +231,7 @@ class DDPHook:
         current.units.append(unit)
         rate = _rate(unit, current.rates, x)
         turn = Turn(self._seed, self.step, unit.name, self._driver.ranks, self._driver.size, rate)
-        return Item(x[None], scheme, state, turn)
+        return Item(x[None], self._schemes[unit.name], state, turn)
 
     def _complete(self, current: _Round) -> None:
         """End a step: apply the policy if a value was not finite, and give the gradients back."""
@@ -320,6 +323,7 @@ def ddp_hook(
     unit: Granularity = "layer",
     on_nonfinite: OnNonFinite = "raise",
     scaler: torch.amp.GradScaler | None = None,
+    exact: bool = False,
 ) -> DDPHook:
     """Return a communication hook that compresses the gradients of a DistributedDataParallel model.
 
@@ -346,6 +350,8 @@ def ddp_hook(
         lowers its scale. Under the last two all memories stay as they were, which costs a copy of them at each step.
     scaler : GradScaler, optional
         If the loss is scaled, the scaler: the scale changes what gradients are measured in, and memories with them.
+    exact : bool
+        Sum in rank order, as the simulator does to the last bit, at the price of gathers in place of all-reduces.
 
     Returns
     -------
@@ -369,7 +375,7 @@ def ddp_hook(
         if value not in allowed:
             raise HookError(f"ddp_hook: {key} = {value!r} is not allowed: it must be one of {', '.join(allowed)}")
     parsed = parse_scheme(scheme) if isinstance(scheme, str) else scheme
-    return DDPHook(parsed, model, optimizer, seed, unit, on_nonfinite, scaler)
+    return DDPHook(parsed, model, optimizer, seed, unit, on_nonfinite, scaler, exact)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

@@ -415,6 +415,14 @@ def overflowing() -> dict[str, Any]:
     return found
 
 
+def remembering_too_much() -> list[str]:
+    """Let worker 1's finite gradients and its residual together exceed float32, which it alone can see."""
+    job = Job("ef(topk(density=0.25))", dtype=torch.float32)
+    large = 2e38 if job.rank == 1 else 0.0
+    job.model[0].bias.register_hook(lambda gradient: torch.full_like(gradient, large))
+    return [said(job.backward, step) for step in range(2)]
+
+
 def half() -> dict[str, Any]:
     """Exchange bf16 and fp16 gradients; return everybody's gradients, what came back, and what is remembered."""
     found = {}
@@ -534,8 +542,8 @@ JOBS: dict[str, Callable[[Path], Any]] = {
     **{
         job.__name__: lambda _, job=job: job()  # type: ignore[misc]
         for job in (
-            equal, disagreements, mistakes, scaled, skipping, overflowing, half, accumulated, rates, buckets, unused,
-            static, broken,
+            equal, disagreements, mistakes, scaled, skipping, overflowing, remembering_too_much, half, accumulated,
+            rates, buckets, unused, static, broken,
         )
     },
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """The hook for DistributedDataParallel in four real processes: it equals the simulation, and survives what jobs do."""
 
 import math
+import pickle
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradwire.compressors.base import State
+from gradwire.compressors.base import NonFiniteError, State
 from gradwire.compressors.drivers import StackedDriver
 from gradwire.compressors.partition import Parameter, Unit
 from gradwire.compressors.regroup import regrouped
@@ -27,8 +28,8 @@ SECONDS = 300
 """After which a group counts as hanging."""
 N = 4
 FIRST = (
-    "equal straight disagreements mistakes scaled skipping overflowing half accumulated rates buckets unused static "
-    "broken"
+    "equal straight disagreements mistakes scaled skipping overflowing remembering_too_much half accumulated rates "
+    "buckets unused static broken"
 )
 SECOND = "resumed refused"
 
@@ -287,6 +288,12 @@ def test_a_mean_that_overflows_is_seen_too(found):
         )
 
 
+def test_regression_a_memory_that_overflows_on_one_rank_does_not_hang_the_others(found):
+    for rank in found("remembering_too_much"):
+        told = "NonFiniteError: step 1: the gradient of 0.bias holds an infinity or a NaN on worker 1"
+        assert rank == ["nothing", told]
+
+
 def test_a_failure_of_the_exchange_reaches_the_backward_pass(found):
     for rank in found("broken"):
         assert rank == ("RuntimeError: the cable is cut", "nothing")
@@ -480,6 +487,11 @@ def test_levels_within_are_carried_over_too():
 def test_a_unit_with_a_parameter_that_nobody_knew_starts_anew():
     found = regrouped(state_of([0.0] * 3, lr=1.0), unit_of(A, C), [(unit_of(A), state_of([1.0, 2], lr=0.5))])
     assert not found.elements["residual"].any()
+
+
+def test_an_error_about_values_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(NonFiniteError("step 1: worker 2", (2,))))
+    assert (str(error), error.ranks) == ("step 1: worker 2", (2,))
 
 
 def test_the_hook_is_imported_on_demand():

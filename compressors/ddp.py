@@ -9,6 +9,7 @@ the messages of a step are exchanged one after the other, the same on every work
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from typing import Any, Literal
 
@@ -24,7 +25,6 @@ from .background import Background
 from .base import NonFiniteError, Rate, Scheme, SchemeError, Shape, State, Turn
 from .drivers import Item
 from .errors import InputError
-from .keys import hash64
 from .partition import Granularity, Parameter, Unit, partition
 from .processes import ProcessGroupDriver
 from .regroup import regrouped
@@ -32,7 +32,6 @@ from .spec import parse_scheme
 from .wirelog import MessageLog, StepLog
 
 OnNonFinite = Literal["raise", "skip", "pass"]
-
 _log = logging.getLogger(__name__)
 
 
@@ -130,20 +129,14 @@ class DDPHook:
             "seed": str(self._seed),
             "on_nonfinite": self._on_nonfinite,
             "exact": str(exact),
-            "parameters": repr(
-                [(name, shape, str(p.dtype)) for p, (name, shape) in zip(self._names, self._shapes, strict=True)]
-            ),
+            "parameters": repr((self._shapes, [p.dtype for p in self._names])),
         }
-        hashes = torch.tensor([[hash64(text) >> 1 for text in own.values()]], device=device)
-        everyones = self._driver.all_gather(hashes).tolist()
-        for i, (key, text) in enumerate(own.items()):
-            others = [str(rank) for rank, row in enumerate(everyones) if row[i] != everyones[0][i]]
-            if others:
-                here = "" if key == "parameters" else f" (here it is {text})"
-                raise HookError(
-                    f"ddp_hook: {key} of worker {', '.join(others)} differs from worker 0's{here}: "
-                    f"all workers must pass the same"
-                )
+        for key, others in self._driver.differences(own, device).items():
+            here = "" if key == "parameters" else f" (here it is {own[key]})"
+            workers = ", ".join(map(str, others))
+            raise HookError(
+                f"ddp_hook: {key} of worker {workers} differs from worker 0's{here}: all workers must pass the same"
+            )
 
     # ------------------------------------------------------------------------- on the thread of the backward pass
 
@@ -183,8 +176,14 @@ class DDPHook:
                 self._exchange(current)
         except BaseException as error:  # noqa: BLE001 - it is raised in the backward pass
             current.error = error
-        if bucket.is_last:
+        if not bucket.is_last:
+            return
+        try:
             self._complete(current)
+        except BaseException as error:  # noqa: BLE001 - whatever happens, the backward pass must not wait for ever
+            current.error = error
+        for taken in current.buckets:
+            taken.future.set_result(taken.buffer)
 
     def _exchange(self, current: _Round) -> None:
         """Exchange one message and leave the means in the gradients."""
@@ -248,8 +247,6 @@ class DDPHook:
                 current.error = None
         self.step += 1
         self.log = tuple(current.logs)
-        for bucket in current.buckets:
-            bucket.future.set_result(bucket.buffer)
 
     def _replace(self, current: _Round) -> None:
         """Keep the states of this step's units only, and say so if the buckets have changed."""
@@ -288,15 +285,11 @@ class DDPHook:
         devices = {name: p.device for p, name in self._names.items()}
         states = {}
         for entry in data["states"]:
-            unit = self._unit_of(entry["parameters"])
-            device = devices[unit.parameters[0].name]
+            unit = self._cut(entry["parameters"])[0]
             # A copy: what was loaded may be loaded again.
-            state = State.from_dict(entry["state"]).map(lambda t, device=device: t.to(device, copy=True))  # type: ignore[misc]
-            states[unit.name] = (unit, state)
+            own_copy = partial(Tensor.to, device=devices[unit.parameters[0].name], copy=True)
+            states[unit.name] = (unit, State.from_dict(entry["state"]).map(own_copy))
         self._states, self.step = states, int(data["step"])
-
-    def _unit_of(self, names: list[str]) -> Unit:
-        return self._whole if self._unit == "model" else self._cut(names)[0]
 
     def _identity(self) -> dict[str, Any]:
         """Return what a checkpoint and a hook must have in common."""

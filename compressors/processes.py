@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .base import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from .drivers import Driver, Frame, log_movement, log_reduction, permuted, sum_rows
+from .keys import hash64
 from .payload import Buffer, Payload, Ragged, row_bytes
 from .wire import check_header
 from .wirelog import Collective
@@ -78,6 +79,15 @@ class ProcessGroupDriver(Driver):
         own = torch.tensor(first_bad, dtype=torch.int32, device=device)
         everyones: list[int] = self.all_gather(own[:, None])[:, 0].tolist()
         return everyones, [Collective("all-gather", 0, "bytes", (own.itemsize,) * self.size)]
+
+    def differences(self, given: dict[str, str], device: torch.device) -> dict[str, list[int]]:
+        """Return, for each text that is not the same everywhere, the workers whose text differs from worker 0's."""
+        hashes = torch.tensor([[hash64(text) >> 1 for text in given.values()]] * self._rows, device=device)
+        everyones = self.all_gather(hashes).tolist()
+        found = {
+            key: [r for r, row in enumerate(everyones) if row[i] != everyones[0][i]] for i, key in enumerate(given)
+        }
+        return {key: others for key, others in found.items() if others}
 
     # ---------------------------------------------------------------------------------------------------- reductions
 

@@ -10,7 +10,7 @@ number of values in a unit (a layer, a bucket or the whole model).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import lru_cache
@@ -35,7 +35,18 @@ class SchemeError(InputError):
 
 
 class NonFiniteError(ArithmeticError):
-    """A gradient holds an infinity or a NaN, which some schemes would hide from whoever watches the loss."""
+    """A gradient holds an infinity or a NaN, which some schemes would hide from whoever watches the loss.
+
+    Parameters
+    ----------
+    message : str
+    ranks : tuple of int
+        The workers that hold such a value, where known.
+    """
+
+    def __init__(self, message: str, ranks: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.ranks = ranks
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,13 @@ class State:
         """Rebuild a state from :meth:`state_dict`'s result."""
         inner = None if data["inner"] is None else cls.from_dict(data["inner"])
         return cls(dict(data["elements"]), dict(data["rows"]), dict(data["shared"]), inner)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "State":
+        """Return the state with ``change`` of every tensor; ``torch.clone`` gives a copy to go back to."""
+        shared = {key: change(value) if isinstance(value, Tensor) else value for key, value in self.shared.items()}
+        elements = {key: change(value) for key, value in self.elements.items()}
+        rows = {key: change(value) for key, value in self.rows.items()}
+        return State(elements, rows, shared, None if self.inner is None else self.inner.map(change))
 
     def take(self, rows: slice) -> "State":
         """Return the part of the state that belongs to some of this process's workers, to spread a checkpoint."""
@@ -487,10 +505,14 @@ def check_finite(x: Tensor, turn: Turn) -> None:
     if math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all()):
         return
     finite = torch.isfinite(x.reshape(len(x), -1)).all(1).tolist()
-    ranks = [str(rank) for rank, good in zip(turn.ranks, finite, strict=True) if not good]
-    raise NonFiniteError(
-        f"step {turn.step}: the gradient of {turn.unit} holds an infinity or a NaN on worker {', '.join(ranks)}"
-    )
+    raise not_finite(turn, tuple(rank for rank, good in zip(turn.ranks, finite, strict=True) if not good))
+
+
+def not_finite(turn: Turn, ranks: tuple[int, ...]) -> NonFiniteError:
+    """Return the error that says which workers hold a value that is not finite."""
+    workers = ", ".join(map(str, ranks))
+    message = f"step {turn.step}: the gradient of {turn.unit} holds an infinity or a NaN on worker {workers}"
+    return NonFiniteError(message, ranks)
 
 
 def kept(density: float, elements: int) -> int:

@@ -151,3 +151,13 @@ def test_an_overhead_is_checked():
     for wrong in ({"factor": -1}, {"factor": float("inf")}, {"encode_fixed": 1}, {"encode": "1 s"}):
         with pytest.raises(ValidationError):
             Overhead(**wrong)
+
+
+@pytest.mark.parametrize(("text", "parts"), [("ef(scaledsign)", {"scaledsign"}), ("ef(onebit)", {"ef", "onebit"})])
+def test_published_sign_costs_apply_to_the_schemes_of_these_names(text, parts):
+    found = cost_of(Work(text, (2**20,), 1), Overhead(), V100)
+    assert {charge.part for charge in found} == parts
+    name = parse_scheme(text).parts()[-1].name
+    published = {charge.phase: charge.seconds for charge in found if charge.part == name}
+    encode, decode = {"scaledsign": (130e-6, 140e-6), "onebit": (450e-6, 170e-6)}[name]
+    assert published == pytest.approx({"encode": encode, "decode": decode})

@@ -15,6 +15,9 @@ from .gathered import GatheredSparsifier
 from .selection import top_k
 from .sparse import Entries, read_positions
 
+_PIECE = 65_536
+"""So many entries of a row are widened to float64 at a time."""
+
 
 @dataclass(frozen=True)
 class BlockTopK(GatheredSparsifier):
@@ -106,5 +109,6 @@ def _norms(cut: Tensor) -> Tensor:
     if cut.dtype is torch.float64:  # squares of other dtypes fit into it as they are
         peak = cut.abs().amax((1, 2), keepdim=True)
         cut = cut / torch.where(peak > 0, peak, 1)
-    norms: Tensor = torch.linalg.vector_norm(cut, dim=2, dtype=torch.float64)
-    return norms
+    step = max(1, _PIECE // cut.shape[2])
+    pieces = [cut[:, start : start + step] for start in range(0, cut.shape[1], step)]
+    return torch.cat([torch.linalg.vector_norm(piece.double(), dim=2) for piece in pieces], dim=1)

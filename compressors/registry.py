@@ -9,6 +9,7 @@ from .quantizers.dense import Dense
 from .quantizers.qsgd import QSGD
 from .sparsifiers.cltk import CLTK
 from .sparsifiers.gtopk import GTopK
+from .sparsifiers.oktopk import OkTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
 from .sparsifiers.topk import TopK
@@ -23,6 +24,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         RandomBlock,
         CLTK,
         GTopK,
+        OkTopK,
         QSGD,
         OneBitAdamScheme,
         PowerSGD,

@@ -132,7 +132,8 @@ def messages() -> list[Message]:
         scheme = parse_scheme(text)
         wrapped = len(scheme.parts()) > 1
         shapes = [shape for shape in SHAPES if not wrapped or scheme.error_bound(shape) <= 1]
-        found.append(Message(text, tuple((scheme, shape) for shape in shapes)))
+        if shapes:
+            found.append(Message(text, tuple((scheme, shape) for shape in shapes)))
     everything = tuple((EveryRequest(), shape) for shape in ((2,), (5,), (1,)))
     texts = ("topk(density=0.1)", "dense", "ef(powersgd(rank=2))", "qsgd(bits=3)", "ef(randomk(density=0.25))")
     mixed = tuple((parse_scheme(text), shape) for text in texts for shape in ((24, 20), (7,)))

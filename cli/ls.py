@@ -1,9 +1,9 @@
 """`gradwire ls`: what there is to name in an experiment."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import StrEnum
-from math import isfinite
 from typing import Annotated
 
 import typer
@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..compressors.base import Scheme
 from ..compressors.registry import MEMORIES, SCHEMES
 from ..sim.cluster import CLUSTERS, load_cluster
 from ..sim.experiment import EXPERIMENTS, load_experiment
 from ..sim.step.device import DEVICES
 from ..sim.tasks import TASKS
-from .show import PIPE_WIDTH
 
+PIPE_WIDTH = 200
+"""Characters of a line that nobody sees as wide as a terminal: room for seven columns of whole words."""
 EXAMPLE_SHAPE = (1000, 1000)
 """The unit for which error bounds and bits are shown."""
 
@@ -35,8 +37,11 @@ class Kind(StrEnum):
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what an experiment can name."""
-    title, rows = _LISTS[kind]()
-    table = Table(*title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles, generator = _LISTS[kind]()
+    rows = list(generator)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title, *cells in zip(titles, *rows, strict=True):
+        table.add_column(title, min_width=max((len(word) for cell in cells for word in cell.split()), default=0))
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)
@@ -54,9 +59,7 @@ def _schemes() -> tuple[tuple[str, ...], Rows]:
     def rows() -> Rows:
         for kind in SCHEMES.values():
             scheme = kind()
-            bound = scheme.error_bound(EXAMPLE_SHAPE)
-            error = f"unbiased, omega = {bound:.3g}" if scheme.unbiased else f"biased, delta = {1 - bound:.3g}"
-            error = error if isfinite(bound) else "biased, no bound"
+            error = _error(scheme)
             bits = 8 * scheme.wire_bytes(EXAMPLE_SHAPE) / (EXAMPLE_SHAPE[0] * EXAMPLE_SHAPE[1])
             parameters = ", ".join(f"{f.name}={f.default}" for f in fields(kind))
             call = f"{scheme.name}({parameters})"
@@ -66,6 +69,16 @@ def _schemes() -> tuple[tuple[str, ...], Rows]:
             yield f"{memory.name}(..., {parameters})", memory.title, "", "", "", memory.state, memory.paper
 
     return title, rows()
+
+
+def _error(scheme: Scheme) -> str:
+    """Say how far what is decoded may be from the input."""
+    bound, kind = scheme.error_bound(EXAMPLE_SHAPE), "unbiased" if scheme.unbiased else "biased"
+    if math.isinf(bound):
+        return f"{kind}, no bound"
+    if scheme.unbiased:
+        return f"{kind}, omega = {bound:.3g}"
+    return f"{kind}, delta = {1 - bound:.3g}" if bound <= 1 else f"{kind}, up to {bound:.3g}"
 
 
 def _tasks() -> tuple[tuple[str, ...], Rows]:

@@ -40,9 +40,9 @@ class OkTopK(Protocol):
 
     The unit is cut into N regions with equally many selected entries. Every worker hands its entries above its local
     threshold to the regions' owners (an all-to-all), which add them up. Sums above the global threshold are gathered
-    by all. Entries travel as a value and an index of 32 bits. With k entries each way, about 4 k (N - 1) / N words cross
-    a worker's link, whatever the number of workers. A step that estimates thresholds takes more; over the steps from one
-    estimation to the next, the average stays below the paper's 6 k.
+    by all. Entries travel as a value and an index of 32 bits. With k entries each way, about 4 k (N - 1) / N words
+    cross a worker's link, whatever the number of workers. A step that estimates thresholds takes more; over the steps
+    from one estimation to the next, the average stays below the paper's 6 k.
 
     Parameters
     ----------

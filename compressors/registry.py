@@ -26,6 +26,7 @@ from .sparsifiers.dgcsample import DGCSample
 from .sparsifiers.graddrop import GradDrop
 from .sparsifiers.gtopk import GTopK
 from .sparsifiers.mstopk import MSTopK
+from .sparsifiers.oktopk import OkTopK
 from .sparsifiers.randomblock import RandomBlock
 from .sparsifiers.randomk import RandomK
 from .sparsifiers.sampledtopk import SampledTopK
@@ -54,6 +55,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         DGCSample,
         DGC,
         Wangni,
+        OkTopK,
         QSGD,
         OneBitAdamScheme,
         SharedQSGD,

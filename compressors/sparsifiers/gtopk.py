@@ -37,8 +37,8 @@ class GTopK(Protocol):
 
     References
     ----------
-    .. [1] Shi, Wang, Chu, Zhao, Qin, Tan. *A Distributed Synchronous SGD Algorithm with Global Top-k Sparsification for
-       Low Bandwidth Networks*, ICDCS 2019, https://arxiv.org/abs/1901.04359
+    .. [1] Shi, Wang, Zhao, Tang, Wang, Huang, Chu. *A Distributed Synchronous SGD Algorithm with Global Top-k
+       Sparsification for Low Bandwidth Networks*, ICDCS 2019, https://arxiv.org/abs/1901.04359
     """
 
     density: float = 0.01

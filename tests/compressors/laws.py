@@ -79,9 +79,9 @@ def assert_same(one: State, other: State) -> None:
 
 
 def sum_roundoff(log: MessageLog, dtype: torch.dtype) -> float:
-    """Return the unit roundoff of the coarsest dtype in which workers' values were added."""
+    """Return the unit roundoff of the coarsest dtype in which workers' values were added; of whole numbers it is 0."""
     summed = [c.dtype for c in log.collectives if c.operation in ("all-reduce", "reduce-scatter")]
-    return max(ROUNDOFF[name] for name in [*summed, str(dtype).removeprefix("torch.")])
+    return max(ROUNDOFF.get(name, 0.0) for name in [*summed, str(dtype).removeprefix("torch.")])
 
 
 def mean_error(scheme: Scheme, p: Tensor, outcome: Outcome, log: MessageLog) -> Tensor:

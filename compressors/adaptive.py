@@ -73,7 +73,7 @@ class CAT(Codec):
     title = "as many entries as pay: the best guaranteed descent for the cost of the message"
     paper = "Khirirat et al. 2021, arXiv 2003.06377"
     collective = "all-gather"
-    examples = ("cat(operator=sq)", "cat(operator=top, cost=affine, packet=16)")
+    examples = ("cat(operator=sq)",)
 
     def __post_init__(self) -> None:
         check_range(self, "fixed", "at least 0", self.fixed >= 0)

@@ -508,11 +508,12 @@ def check_finite(x: Tensor, turn: Turn) -> None:
     raise not_finite(turn, tuple(rank for rank, good in zip(turn.ranks, finite, strict=True) if not good))
 
 
-def not_finite(turn: Turn, ranks: tuple[int, ...]) -> NonFiniteError:
-    """Return the error that says which workers hold a value that is not finite."""
-    workers = ", ".join(map(str, ranks))
-    message = f"step {turn.step}: the gradient of {turn.unit} holds an infinity or a NaN on worker {workers}"
-    return NonFiniteError(message, ranks)
+def not_finite(turn: Turn, ranks: tuple[int, ...], scheme: Scheme | None = None) -> NonFiniteError:
+    """Return the error that says which workers hold a value that is not finite, and if it is a scheme's doing."""
+    what = f"the gradient of {turn.unit} holds an infinity or a NaN"
+    if scheme is not None:
+        what = f"{scheme} makes an infinity or a NaN of the gradient of {turn.unit}"
+    return NonFiniteError(f"step {turn.step}: {what} on worker {', '.join(map(str, ranks))}", ranks)
 
 
 def kept(density: float, elements: int) -> int:

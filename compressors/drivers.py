@@ -103,19 +103,20 @@ class Driver(ABC):
 
     def _open(self, items: Sequence[Item], units: "Sequence[_Exchange]") -> list[Collective]:
         """Encode every unit; raise on all workers alike if a gradient, or what a memory makes of it, is not finite."""
-        clean = len(items)
-        if not clean:
+        if not items:
             return []
+        clean = 2 * len(items)  # each is looked at before and after it is encoded
         at, ranks = _encode(items, units)
         first_bad = [at if rank in ranks else clean for rank in self.ranks]
         everyones, log = self._agree(first_bad, clean, items[0].x.device)
         worst = min(everyones)
         if worst < clean:
-            raise not_finite(items[worst].turn, tuple(r for r, bad in enumerate(everyones) if bad == worst))
+            item, ranks = items[worst % len(items)], tuple(r for r, bad in enumerate(everyones) if bad == worst)
+            raise not_finite(item.turn, ranks, None if worst < len(items) else item.scheme)
         return log
 
     def _agree(self, first_bad: list[int], clean: int, device: torch.device) -> tuple[list[int], list[Collective]]:
-        """Tell all N workers each one's first unit that is not finite, or ``clean``; return them and what it cost."""
+        """Tell all N workers what is first not finite on each, or ``clean``; return that of all and what it cost."""
         return first_bad, []
 
     @abstractmethod
@@ -147,15 +148,18 @@ class _Exchange:
 
 
 def _encode(items: Sequence[Item], units: Sequence[_Exchange]) -> tuple[int, tuple[int, ...]]:
-    """Encode all units; return the first that is not finite and on which of this process's workers, if any."""
+    """Encode all units; return the first step of it to find what is not finite, and on which of this process's workers.
+
+    The steps are to look at each unit, and then to encode each.
+    """
     acts: list[Callable[[], None]] = [partial(check_finite, item.x, item.turn) for item in items]
     acts += [unit.advance for unit in units]
     for i, act in enumerate(acts):
         try:
             act()
         except NonFiniteError as error:
-            return i % len(items), error.ranks or items[0].turn.ranks
-    return len(items), ()
+            return i, error.ranks or items[0].turn.ranks
+    return len(acts), ()
 
 
 def _start(item: Item) -> Rounds:

@@ -70,7 +70,7 @@ class OneBitAdamScheme(Protocol):
     paper = "Tang et al. 2021, arXiv 2102.02888"
     collective = "all-reduce; then all-to-all, all-gather"
     state = "momentum: n values, shared; residuals: n values a worker, n / N of its own chunk"
-    examples = ("onebitadam(freeze_step=1)", "onebitadam(freeze_step=2, beta1=0.5, scale=mean)")
+    examples = ("onebitadam(freeze_step=1)",)
 
     def __post_init__(self) -> None:
         check_range(self, "freeze_step", "at least 1", self.freeze_step >= 1)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..base import Codec, NonFiniteError, Passes, Shape, State, Turn
+from ..base import Codec, NonFiniteError, Passes, Scheme, Shape, State, Turn, not_finite
 from ..decoded import Decoded
 from ..decoded import Dense as DenseRows
 from ..payload import Payload
@@ -43,7 +43,7 @@ class Dense(Codec):
     title = "every entry, uncompressed"
     paper = "the baseline"
     collective = "all-reduce"
-    examples = ("dense(dtype=fp32)", "dense(dtype=bf16)")
+    examples = ("dense(dtype=bf16)",)
 
     @property
     def unbiased(self) -> bool:
@@ -71,7 +71,7 @@ class Dense(Codec):
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
-        values = _to_fp16(flat, turn) if self.dtype == "fp16" else flat.to(_DTYPES.get(self.dtype, x.dtype))
+        values = _to_fp16(flat, self, turn) if self.dtype == "fp16" else flat.to(_DTYPES.get(self.dtype, x.dtype))
         return Payload((values,)), DenseRows(values), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
@@ -83,7 +83,7 @@ class Dense(Codec):
         return DenseRows(values)
 
 
-def _to_fp16(flat: Tensor, turn: Turn) -> Tensor:
+def _to_fp16(flat: Tensor, scheme: Scheme, turn: Turn) -> Tensor:
     """Round ``[W, n]`` to fp16.
 
     Raises
@@ -97,12 +97,9 @@ def _to_fp16(flat: Tensor, turn: Turn) -> Tensor:
         # Piece by piece, so that each is still in the cache when it is checked.
         over = [_overflows(narrow.copy_(wide)) for wide, narrow in zip(_pieces(row), _pieces(out), strict=True)]
         if any(over):
-            large.append(str(rank))
+            large.append(rank)
     if large:
-        raise NonFiniteError(
-            f"step {turn.step}: the gradient of {turn.unit} exceeds fp16, which ends at 65504, "
-            f"on worker {', '.join(large)}"
-        )
+        raise not_finite(turn, tuple(large), scheme)
     return values
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..base import Codec, NonFiniteError, Passes, Shape, State, Turn, check_range
+from ..base import Codec, Passes, Shape, State, Turn, check_range, not_finite
 from ..decoded import Decoded
 from ..payload import HEADER_BYTES, Payload
 from .coded import Coded
@@ -86,8 +86,9 @@ class MX(Codec):
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = flattened(x).float()
         largest = bucket_norms(flat, self.block)
-        if not bool(largest.isfinite().all()):
-            raise NonFiniteError(f"step {turn.step}: the gradient of {turn.unit} has no finite value in float32")
+        finite = largest.isfinite().all(1).tolist()
+        if not all(finite):
+            raise not_finite(turn, tuple(rank for rank, good in zip(turn.ranks, finite, strict=True) if not good), self)
         shared = torch.frexp(largest).exponent - 1 - _LARGEST[self.element]
         shared = torch.where(largest > 0, shared, -_BIAS).clamp_(min=-_BIAS)
         blocks = max(1, _PIECE // self.block)  # at a time, so that they stay in the cache

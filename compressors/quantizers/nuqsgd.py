@@ -48,7 +48,7 @@ class NUQSGD(Codec):
     title = "every entry rounded at random to a power-of-two fraction of its bucket's norm"
     paper = "Ramezani-Kebrya et al. 2021, arXiv 1908.06077"
     collective = "all-gather"
-    examples = ("nuqsgd(bits=3, bucket=7, norm=max)", "nuqsgd(bits=8, bucket=64)")
+    examples = ("nuqsgd(bits=3, bucket=7, norm=max)",)
 
     def __post_init__(self) -> None:
         check_range(self, "bits", "2 to 8", 2 <= self.bits <= 8)

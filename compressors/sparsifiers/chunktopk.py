@@ -49,7 +49,7 @@ class ChunkTopK(GatheredSparsifier):
     name = "chunktopk"
     title = "the entries of largest magnitude of each chunk, with their indices in there"
     paper = "Chen et al. 2020 (chunk-wise top-k), arXiv 2104.11125"
-    examples = ("chunktopk(density=0.25, chunk=64)", "chunktopk(density=0.3, coding=auto, chunk=7)")
+    examples = ("chunktopk(density=0.3, chunk=7)",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -82,8 +82,7 @@ class GradDrop(ThresholdSparsifier):
     title = "the entries of magnitude above a quantile, with their positions"
     paper = "Aji & Heafield 2017, D17-1045"
     examples = (
-        "graddrop(rate=0.7, convention=marian2018, scope=shard)",
-        "graddrop(rate=0.8, threshold=sampled, fraction=0.1, sampling=random)",
+        "graddrop(rate=0.8, threshold=sampled, fraction=0.1, sampling=random, convention=marian2018, scope=shard)",
     )
 
     def __post_init__(self) -> None:

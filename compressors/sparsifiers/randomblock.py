@@ -54,11 +54,7 @@ class RandomBlock(AlignedSparsifier):
     name = "randomblock"
     title = "random blocks of neighbouring entries, the same on every worker"
     paper = "Foroutan Eghlidi & Jaggi 2020, arXiv 2009.09271"
-    examples = (
-        "randomblock(density=0.25)",
-        "randomblock(density=0.5, scaled=True)",
-        "randomblock(density=0.3, blocks=4)",
-    )
+    examples = ("randomblock(density=0.5, scaled=True)", "randomblock(density=0.3, blocks=4)")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,7 +46,7 @@ class RandomK(AlignedSparsifier):
     name = "randomk"
     title = "k random entries, the same on every worker or each one's own"
     paper = "Stich et al. 2018, arXiv 1809.07599"
-    examples = ("randomk(density=0.25, seed=own)", "randomk(density=0.5, scaled=True)", "randomk(density=1)")
+    examples = ("randomk(density=0.25, seed=own)", "randomk(density=0.5, scaled=True)")
 
     @property
     def combine(self) -> Literal["sum", "gather"]:

@@ -73,7 +73,7 @@ class SIDCo(ThresholdSparsifier):
     title = "the entries above a quantile of a fitted distribution, with their positions"
     paper = "Abdelmoniem et al. 2021, arXiv 2101.10761"
     state = "stages and counts: 3 numbers a worker"
-    examples = ("sidco(density=0.1, fit=gpareto, stages=2)", "sidco(density=0.05, fit=gamma, stages=3)")
+    examples = ("sidco(density=0.1, fit=gpareto, stages=2)",)
 
     def __post_init__(self) -> None:
         check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)

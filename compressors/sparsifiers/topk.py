@@ -46,7 +46,7 @@ class TopK(GatheredSparsifier):
     name = "topk"
     title = "the k entries of largest magnitude, with their indices"
     paper = "Aji & Heafield 2017, D17-1045; Stich et al. 2018, arXiv 1809.07599"
-    examples = ("topk(density=0.25, coding=rice)", "topk(density=1)")
+    examples = ("topk(density=0.25, coding=rice)",)
 
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - k / n, attained where all magnitudes are equal (Stich et al. 2018, Lemma A.1)."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire.compressors import ddp_hook
-from gradwire.compressors.base import Passes, Scheme, Shape, Turn
+from gradwire.compressors.base import Memory, Passes, Scheme, SchemeError, Shape, Turn
 from gradwire.compressors.ddp import DDPHook
 from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.partition import Granularity
@@ -137,13 +137,20 @@ def cases(rounded: bool) -> list[str]:
     of additions.
     """
     plain = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
-    found = []
-    for text in [*plain, *(f"ef({text})" for text in plain)]:
-        scheme = parse_scheme(text)
-        accepted = len(scheme.parts()) == 1 or all(scheme.error_bound(shape) <= 1 for shape in SHAPES.values())
-        if "layer" in scheme.granularity and accepted and sums_are_rounded(scheme) == rounded:
-            found.append(text)
-    return found
+    bare = [text for text in plain if not any(isinstance(part, Memory) for part in parse_scheme(text).parts())]
+    schemes = map(parse_scheme, [*plain, *(f"ef({text})" for text in bare)])
+    return [str(scheme) for scheme in schemes if accepted(scheme) and sums_are_rounded(scheme) == rounded]
+
+
+def accepted(scheme: Scheme) -> bool:
+    """Return whether a scheme takes all layers of the network, and plain SGD."""
+    try:
+        scheme.check_optimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))]))
+        for shape in SHAPES.values():
+            scheme.init(shape, 1, torch.zeros(shape))
+    except SchemeError:
+        return False
+    return "layer" in scheme.granularity
 
 
 def sums_are_rounded(scheme: Scheme) -> bool:

@@ -44,6 +44,12 @@ def remembers(scheme: Scheme) -> bool:
     return any(isinstance(part, Memory) for part in scheme.parts())
 
 
+def takes_memory(scheme: Scheme, shape: Shape) -> bool:
+    """Return whether error feedback goes around a scheme on units of a shape."""
+    lawful = all(one.law == "mean of sent" and one.error_bound(shape) <= 1 for one in scheme.ever())
+    return lawful and not remembers(scheme)
+
+
 def may_send_nothing(scheme: Scheme, shape: Shape) -> bool:
     """Return whether nothing may be sent of values that are not zero; only a bound below 1 promises something."""
     return scheme.varying and scheme.error_bound(shape) >= 1

@@ -37,7 +37,10 @@ def test_fp16_rounds_to_nearest_and_sums_in_fp16(exchange, values):
 def test_regression_fp16_never_hides_an_overflow(value, size, exchange):
     x = torch.ones(3, size)
     x[1, -1] = value
-    with pytest.raises(NonFiniteError, match=r"^step 0: the gradient of layer.weight exceeds fp16.*on worker 1$"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"^step 0: dense\(dtype=fp16\) makes an infinity .* of the gradient of layer.weight on worker 1$",
+    ):
         exchange("dense(dtype=fp16)", x)
     x[1, -1] = math.copysign(65519.0, value)  # rounds to the largest, 65504
     outcome, _ = exchange("dense(dtype=fp16)", x)
@@ -143,5 +146,7 @@ def test_mx_keeps_tiny_and_refuses_what_float32_cannot_hold():
     x = torch.tensor([[1e-40, -3e-40]])
     _, sent, _ = MX().encode(x, State(), turn())
     assert sent.dense(x[0])[0].tolist() == pytest.approx([1e-40, -3e-40], rel=2.0**-3)
-    with pytest.raises(NonFiniteError, match=r"^step 4: the gradient of layer.weight has no finite value in float32"):
+    with pytest.raises(
+        NonFiniteError, match=r"^step 4: mx\(.*\) makes an infinity or a NaN of the gradient of layer.weight on worker"
+    ):
         MX().encode(torch.tensor([[1e39]], dtype=torch.float64), State(), turn())

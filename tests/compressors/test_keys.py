@@ -58,7 +58,7 @@ def test_many_keys_share_no_draw():
         for worker in (SHARED, 0, 1)
     ]
     drawn = np.concatenate([draw(**key)[:64] for key in keys])
-    assert len(np.unique(drawn)) == 3 * 6 * 3 * 3 * 64
+    assert len(np.unique(drawn)) == 3 * len(Purpose) * 3 * 3 * 64
 
 
 def test_same_key_same_draws_whatever_came_before():

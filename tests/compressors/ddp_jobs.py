@@ -131,14 +131,14 @@ class EachItsOwn(Scheme):
 
 @lru_cache
 def cases(rounded: bool) -> list[str]:
-    """Return every listed scheme that works on layers, alone and under error feedback where that accepts it.
+    """Return every listed scheme that works on layers, and its examples; and under error feedback where that takes it.
 
     Those that have ``rounded`` sums, in less than the gradients' float64, are apart: their results depend on the order
     of additions.
     """
-    plain = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
-    bare = [text for text in plain if not any(isinstance(part, Memory) for part in parse_scheme(text).parts())]
-    schemes = map(parse_scheme, [*plain, *(f"ef({text})" for text in bare)])
+    defaults, examples = SCHEMES, [text for scheme in SCHEMES.values() for text in scheme.examples]
+    bare = [name for name in defaults if not any(isinstance(part, Memory) for part in parse_scheme(name).parts())]
+    schemes = map(parse_scheme, [*defaults, *examples, *(f"ef({text})" for text in bare)])
     return [str(scheme) for scheme in schemes if accepted(scheme) and sums_are_rounded(scheme) == rounded]
 
 

@@ -146,20 +146,27 @@ def _accepted(scheme: Scheme) -> tuple[tuple[Scheme, Shape], ...]:
 
 
 def messages() -> list[Message]:
-    """Return every listed scheme on several units, alone and under error feedback, and mixed messages."""
+    """Return every listed scheme on several units, alone and under error feedback, and other memories.
+
+    Units share a message, and so their collectives, which keeps the processes from waiting for each other all the time.
+    """
     defaults = {str(scheme()): SHAPES for scheme in SCHEMES.values()}
     listed = defaults | {text: SHAPES[1::2] for scheme in SCHEMES.values() for text in scheme.examples}
-    found = [Message(text, tuple((parse_scheme(text), shape) for shape in shapes)) for text, shapes in listed.items()]
+    plain = [(parse_scheme(text), shape) for text, shapes in listed.items() for shape in shapes]
     bare = [text for text in defaults if not any(isinstance(part, Memory) for part in parse_scheme(text).parts())]
-    wrapped = [
-        Message(text, _accepted(parse_scheme(text))) for text in (*map("ef({})".format, bare), *MEMORIES, *SELDOM)
-    ]
-    found += [message for message in wrapped if message.units]
-    assert {message.name for message in found} >= {*MEMORIES, *SELDOM}
+    fed_back = [unit for text in bare for unit in _accepted(parse_scheme(f"ef({text})"))]
+    remembered = [_accepted(parse_scheme(text)) for text in MEMORIES]
+    assert all(remembered)
     everything = tuple((EveryRequest(), shape) for shape in ((2,), (5,), (1,)))
-    texts = ("topk(density=0.1)", "dense", "ef(powersgd(rank=2))", "qsgd(bits=3)", "ef(randomk(density=0.25))")
-    mixed = tuple((parse_scheme(text), shape) for text in texts for shape in ((24, 20), (7,)))
-    return [*found, Message("everything", everything), Message("mixed", (*mixed, *everything))]
+    found = {
+        "listed": plain,
+        "error feedback": fed_back,
+        "memories": [unit for units in remembered for unit in units],
+        **{text: _accepted(parse_scheme(text)) for text in SELDOM},
+        "everything": everything,
+        "mixed": (*plain[::5], *everything),
+    }
+    return [Message(name, tuple(units)) for name, units in found.items()]
 
 
 class Result(NamedTuple):

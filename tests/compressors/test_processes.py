@@ -63,6 +63,11 @@ class Pair(NamedTuple):
     stacked: Any
     parts: list[Any]
 
+    def of(self, unit: int) -> str:
+        """Name a unit, for failures."""
+        scheme, shape = self.units[unit]
+        return f"{self.name}: {scheme} on {shape}"
+
     def joined(self, unit: int) -> Tensor:
         """Return all workers' ``sent`` of a unit."""
         return torch.cat([part.sent[unit] for part in self.parts])
@@ -111,10 +116,10 @@ def test_sums_in_rank_order_equal_the_stacked_ones_bit_for_bit(processes, rows, 
     for pair in pairs(processes, rows, "exact"):
         for unit in range(len(pair.units)):
             for part in pair.parts:
-                assert torch.equal(part.means[unit], pair.stacked.means[unit]), pair.name
-            assert torch.equal(pair.joined(unit), pair.stacked.sent[unit]), pair.name
+                assert torch.equal(part.means[unit], pair.stacked.means[unit]), pair.of(unit)
+            assert torch.equal(pair.joined(unit), pair.stacked.sent[unit]), pair.of(unit)
             for key, one, other in pair.states(unit):
-                assert torch.equal(one, other), (pair.name, key)
+                assert torch.equal(one, other), (pair.of(unit), key)
 
 
 def allowed(scheme: Scheme, sent: Tensor) -> Tensor | float:
@@ -138,16 +143,16 @@ def test_the_backends_own_sums_agree_but_for_their_order(processes, rows, pairs)
         for unit, (scheme, _) in enumerate(pair.units):
             limit = allowed(scheme, pair.stacked.sent[unit])
             for part in pair.parts:
-                assert torch.equal(part.means[unit], pair.parts[0].means[unit]), pair.name
+                assert torch.equal(part.means[unit], pair.parts[0].means[unit]), pair.of(unit)
                 difference = (part.means[unit] - pair.stacked.means[unit]).reshape(-1).abs()
-                assert (difference <= limit).all(), pair.name
+                assert (difference <= limit).all(), pair.of(unit)
             # What a codec's worker sends and remembers is its own affair: no sum enters it.
             near = 0.0 if isinstance(scheme, Codec) else 1e-9
-            assert ((pair.joined(unit) - pair.stacked.sent[unit]).abs() <= near).all(), pair.name
+            assert ((pair.joined(unit) - pair.stacked.sent[unit]).abs() <= near).all(), pair.of(unit)
             for key, one, other in pair.states(unit):
-                assert one.dtype == other.dtype, (pair.name, key)
+                assert one.dtype == other.dtype, (pair.of(unit), key)
                 whole = not one.is_floating_point()
-                torch.testing.assert_close(one, other, rtol=0, atol=0 if whole else near, msg=f"{pair.name} {key}")
+                torch.testing.assert_close(one, other, rtol=0, atol=0 if whole else near, msg=f"{pair.of(unit)} {key}")
 
 
 @pytest.mark.parametrize("how", ["exact", "quick"])

@@ -1,9 +1,10 @@
 """`gradwire ls`: what there is to name in an experiment or a prediction."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import StrEnum
-from math import isfinite, prod
+from math import prod
 from typing import Annotated
 
 import typer
@@ -12,15 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..compressors.registry import MEMORIES, SCHEMES
+from ..compressors.base import Scheme
+from ..compressors.registry import MEMORIES, SCHEMES, WRAPPERS
 from ..sim.cluster import CLUSTERS, load_cluster
 from ..sim.experiment import EXPERIMENTS, load_experiment
 from ..sim.models import MODELS
 from ..sim.models.times import published_steps
 from ..sim.step.device import DEVICES
 from ..sim.tasks import TASKS
-from .show import PIPE_WIDTH
 
+PIPE_WIDTH = 200
+"""Characters of a line that nobody sees as wide as a terminal: room for seven columns of whole words."""
 EXAMPLE_SHAPE = (1000, 1000)
 """The unit for which error bounds and bits are shown."""
 
@@ -38,8 +41,11 @@ class Kind(StrEnum):
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what an experiment or a prediction can name."""
-    title, rows = _LISTS[kind]()
-    table = Table(*title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles, generator = _LISTS[kind]()
+    rows = list(generator)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title, *cells in zip(titles, *rows, strict=True):
+        table.add_column(title, min_width=max((len(word) for cell in cells for word in cell.split()), default=0))
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)
@@ -57,18 +63,30 @@ def _schemes() -> tuple[tuple[str, ...], Rows]:
     def rows() -> Rows:
         for kind in SCHEMES.values():
             scheme = kind()
-            bound = scheme.error_bound(EXAMPLE_SHAPE)
-            error = f"unbiased, omega = {bound:.3g}" if scheme.unbiased else f"biased, delta = {1 - bound:.3g}"
-            error = error if isfinite(bound) else "biased, no bound"
+            error = _error(scheme)
             bits = 8 * scheme.wire_bytes(EXAMPLE_SHAPE) / (EXAMPLE_SHAPE[0] * EXAMPLE_SHAPE[1])
             parameters = ", ".join(f"{f.name}={f.default}" for f in fields(kind))
-            call = f"{scheme.name}({parameters})"
+            call = f"{scheme.name}({parameters})" if parameters else scheme.name
             yield call, scheme.title, scheme.collective, error, f"{bits:.3g}", scheme.state, scheme.paper
         for memory in MEMORIES.values():
             parameters = ", ".join(f"{f.name}={f.default}" for f in fields(memory))
-            yield f"{memory.name}(..., {parameters})", memory.title, "", "", "", memory.state, memory.paper
+            call = f"{memory.name}({', '.join(filter(None, ('...', parameters)))})"
+            yield call, memory.title, "", "", "", memory.state, memory.paper
+        for wrapper in WRAPPERS.values():
+            parameters = ", ".join(f"{f.name}={f.default!r}" for f in fields(wrapper))
+            yield f"{wrapper.name}({wrapper.around}, {parameters})", wrapper.title, "", "", "", "none", wrapper.paper
 
     return title, rows()
+
+
+def _error(scheme: Scheme) -> str:
+    """Say how far what is decoded may be from the input."""
+    bound, kind = scheme.error_bound(EXAMPLE_SHAPE), "unbiased" if scheme.unbiased else "biased"
+    if math.isinf(bound):
+        return f"{kind}, no bound"
+    if scheme.unbiased:
+        return f"{kind}, omega = {bound:.3g}"
+    return f"{kind}, delta = {1 - bound:.3g}" if bound <= 1 else f"{kind}, up to {bound:.3g}"
 
 
 def _tasks() -> tuple[tuple[str, ...], Rows]:

@@ -10,10 +10,11 @@ number of values in a unit (a layer, a bucket or the whole model).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import lru_cache
+from keyword import iskeyword
 from math import ceil
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -34,7 +35,18 @@ class SchemeError(InputError):
 
 
 class NonFiniteError(ArithmeticError):
-    """A gradient holds an infinity or a NaN, which some schemes would hide from whoever watches the loss."""
+    """A gradient holds an infinity or a NaN, which some schemes would hide from whoever watches the loss.
+
+    Parameters
+    ----------
+    message : str
+    ranks : tuple of int
+        The workers that hold such a value, where known.
+    """
+
+    def __init__(self, message: str, ranks: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.ranks = ranks
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,13 @@ class State:
         """Rebuild a state from :meth:`state_dict`'s result."""
         inner = None if data["inner"] is None else cls.from_dict(data["inner"])
         return cls(dict(data["elements"]), dict(data["rows"]), dict(data["shared"]), inner)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "State":
+        """Return the state with ``change`` of every tensor; ``torch.clone`` gives a copy to go back to."""
+        shared = {key: change(value) if isinstance(value, Tensor) else value for key, value in self.shared.items()}
+        elements = {key: change(value) for key, value in self.elements.items()}
+        rows = {key: change(value) for key, value in self.rows.items()}
+        return State(elements, rows, shared, None if self.inner is None else self.inner.map(change))
 
     def take(self, rows: slice) -> "State":
         """Return the part of the state that belongs to some of this process's workers, to spread a checkpoint."""
@@ -250,6 +269,14 @@ class Scheme(ABC):
         """Return the scheme that a unit gets; it differs from this one under a policy by layer."""
         return self
 
+    def at(self, turn: Turn) -> "Scheme":
+        """Return the scheme that runs at a turn; it differs from this one under a schedule."""
+        return self
+
+    def ever(self) -> "tuple[Scheme, ...]":
+        """Return the schemes between which a schedule moves: what must hold at every step is asked of each."""
+        return (self,)
+
     def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027
         """Raise :class:`SchemeError` if what is exchanged must not go into this optimizer."""
 
@@ -298,6 +325,10 @@ class Scheme(ABC):
     def parts(self) -> "tuple[Scheme | Memory, ...]":
         """Return the stages that work on a unit, outermost first; a plain scheme is its own only part."""
         return (self,)
+
+    def shaped_parts(self, shape: Shape) -> "tuple[tuple[Scheme | Memory, Shape], ...]":
+        """Return the parts, each with the shape of what it works on where the unit has this shape."""
+        return tuple((part, shape) for part in self.parts())
 
     def __str__(self) -> str:
         """Return the text form, ``name(key=value)``: the first parameter, and what differs from its default."""
@@ -365,6 +396,8 @@ class Memory(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]
     state: ClassVar[str]
+    estimates: ClassVar[bool] = False
+    """Whether ``receive`` gives an estimate of the mean in place of the mean of what was sent."""
 
     @property
     def homogeneous(self) -> bool:
@@ -407,25 +440,53 @@ class Memory(ABC):
         """Return how often a fused implementation must touch the unit's values."""
 
 
+@dataclass(frozen=True)
+class Wrapper(ABC):
+    """What makes one scheme of others and remembers nothing itself: schedules, policies by layer.
+
+    Its fields are the parameters of the text form, ``name(scheme, ..., key=value)``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    around: ClassVar[str]
+    """The schemes in its text form, as shown in tables and messages."""
+
+    @abstractmethod
+    def wrap(self, schemes: tuple[Scheme, ...]) -> Scheme:
+        """Make the scheme.
+
+        Raises
+        ------
+        SchemeError
+            If these schemes, or so many, do not go together.
+        """
+
+
 @lru_cache(maxsize=1024)
-def text_form(part: Scheme | Memory, inner: Scheme | None = None) -> str:
-    """Write a scheme, or a memory around ``inner``, as ``name(inner, key=value)``.
+def text_form(part: Scheme | Memory | Wrapper, *inner: Scheme) -> str:
+    """Write a scheme, or what goes around the ``inner`` ones, as ``name(inner, key=value)``.
 
     A scheme's first parameter says how strongly it compresses and always shows; the others show where they differ from
     their defaults.
     """
     parameters = fields(part)
-    shown = [f for i, f in enumerate(parameters) if getattr(part, f.name) != f.default or (i == 0 and inner is None)]
-    inside = ([] if inner is None else [str(inner)]) + [f"{f.name}={_written(getattr(part, f.name))}" for f in shown]
+    shown = [f for i, f in enumerate(parameters) if getattr(part, f.name) != f.default or (i == 0 and not inner)]
+    inside = [str(scheme) for scheme in inner] + [f"{f.name}={_written(getattr(part, f.name))}" for f in shown]
     return f"{part.name}({', '.join(inside)})" if inside else part.name
 
 
 def _written(value: object) -> str:
-    """Return a parameter's text, the same for values that compare equal: 1.0 is written as 1."""
+    """Return a parameter's text, the same for values that compare equal: 1.0 is written as 1, (3,) as 3."""
+    if isinstance(value, tuple) and len(value) == 1:
+        return _written(value[0])
+    if isinstance(value, str) and not (value.isidentifier() and not iskeyword(value)):
+        return repr(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def check_range(scheme: Scheme | Memory, key: str, allowed: str, ok: bool) -> None:
+def check_range(scheme: Scheme | Memory | Wrapper, key: str, allowed: str, ok: bool) -> None:
     """Raise a :class:`SchemeError` that names the parameter, its value and what is allowed, unless ``ok``."""
     if not ok:
         raise SchemeError(f"{scheme.name}: {key} = {getattr(scheme, key)!r} is out of range: {key} must be {allowed}")
@@ -444,10 +505,15 @@ def check_finite(x: Tensor, turn: Turn) -> None:
     if math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all()):
         return
     finite = torch.isfinite(x.reshape(len(x), -1)).all(1).tolist()
-    ranks = [str(rank) for rank, good in zip(turn.ranks, finite, strict=True) if not good]
-    raise NonFiniteError(
-        f"step {turn.step}: the gradient of {turn.unit} holds an infinity or a NaN on worker {', '.join(ranks)}"
-    )
+    raise not_finite(turn, tuple(rank for rank, good in zip(turn.ranks, finite, strict=True) if not good))
+
+
+def not_finite(turn: Turn, ranks: tuple[int, ...], scheme: Scheme | None = None) -> NonFiniteError:
+    """Return the error that says which workers hold a value that is not finite, and if it is a scheme's doing."""
+    what = f"the gradient of {turn.unit} holds an infinity or a NaN"
+    if scheme is not None:
+        what = f"{scheme} makes an infinity or a NaN of the gradient of {turn.unit}"
+    return NonFiniteError(f"step {turn.step}: {what} on worker {', '.join(map(str, ranks))}", ranks)
 
 
 def kept(density: float, elements: int) -> int:

@@ -7,11 +7,14 @@ residual and clear its support, so nobody has to build R dense rows to sum them.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from .payload import Ragged
+
+_PIECE = 1 << 17  # values that stay in a cache
 
 
 class Decoded(ABC):
@@ -69,13 +72,13 @@ class Dense(Decoded):
 
     def add_to_(self, out: Tensor) -> Tensor:
         for row in self.values:
-            out.add_(row)
+            _add(row, out)
         return out
 
     def total(self, like: Tensor) -> Tensor:
         total = self.values[0].to(like, copy=True)
         for row in self.values[1:]:
-            total.add_(row)
+            _add(row, total)
         return total
 
     def residual_of_(self, p: Tensor) -> Tensor:
@@ -88,6 +91,15 @@ class Dense(Decoded):
 
     def dense(self, like: Tensor) -> Tensor:
         return self.values.to(like, copy=True)
+
+
+def _add(row: Tensor, out: Tensor) -> None:
+    """Add values to ``out`` [n]; those of another dtype are widened piece by piece, in the cache."""
+    if row.dtype == out.dtype:
+        out.add_(row)
+        return
+    for start in range(0, len(row), _PIECE):
+        out[start : start + _PIECE].add_(row[start : start + _PIECE].to(out.dtype))
 
 
 @dataclass(frozen=True)
@@ -205,6 +217,44 @@ class Block(Decoded):
         for unit, block in self._pieces():
             rows[:, unit] = self.values[:, block].to(rows.dtype)
         return rows
+
+
+@dataclass(frozen=True)
+class Blocks(Decoded):
+    """m blocks of B entries of each row: ``values`` [R, m * B] of the blocks ``numbers`` [R, m], of n entries.
+
+    If the unit's last block is shorter, its values go on behind the unit's end and mean nothing there.
+    """
+
+    values: Tensor
+    numbers: Tensor
+    block: int
+    size: int
+
+    @cached_property
+    def entries(self) -> Sparse | RaggedSparse:
+        """The single entries, without those behind the end."""
+        within = torch.arange(self.block, device=self.numbers.device)
+        places = (self.numbers[:, :, None] * self.block + within).flatten(1)
+        if self.size % self.block == 0:
+            return Sparse(self.values, places, self.size)
+        real = places < self.size
+        values, indices = (
+            Ragged.of([row[inside] for row, inside in zip(rows, real, strict=True)]) for rows in (self.values, places)
+        )
+        return RaggedSparse(values, indices, self.size)
+
+    def add_to_(self, out: Tensor) -> Tensor:
+        return self.entries.add_to_(out)
+
+    def residual_of_(self, p: Tensor) -> Tensor:
+        return self.entries.residual_of_(p)
+
+    def clear_(self, x: Tensor) -> Tensor:
+        return self.entries.clear_(x)
+
+    def dense(self, like: Tensor) -> Tensor:
+        return self.entries.dense(like)
 
 
 @dataclass(frozen=True)

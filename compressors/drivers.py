@@ -7,10 +7,12 @@ the number of units. :class:`StackedDriver` holds all workers as rows in one pro
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .base import (
@@ -19,6 +21,7 @@ from .base import (
     Broadcast,
     Codec,
     Gather,
+    NonFiniteError,
     Outcome,
     Permute,
     Protocol,
@@ -29,13 +32,11 @@ from .base import (
     State,
     Turn,
     check_finite,
+    not_finite,
 )
-from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
+from .payload import SIZE_BYTES, Buffer, Payload, Ragged, element_bytes, row_bytes
 from .wire import header
 from .wirelog import Collective, MessageLog, Operation, Work
-
-SIZE_BYTES = 8
-"""What a worker says of the length of each ragged buffer before a gather."""
 
 
 class Item(NamedTuple):
@@ -81,36 +82,84 @@ class Driver(ABC):
         Raises
         ------
         NonFiniteError
-            If a value is infinite or NaN: some schemes would hide it.
+            If a value is infinite or NaN on any worker: some schemes would hide it. Nothing has been sent then, but
+            the states may have changed; whoever means to go on keeps copies (``state.map(torch.clone)``).
         """
-        for item in items:
-            check_finite(item.x, item.turn)
-        active = {i: _start(item) for i, item in enumerate(items)}
-        frames = [(header(str(item.scheme), item.x[0].numel()), str(item.scheme), item.x[0].numel()) for item in items]
-        replies: dict[int, Payload] = {}
-        outcomes: dict[int, Outcome] = {}
-        collectives: list[Collective] = []
+        units = [_Exchange(item) for item in items]
+        collectives = self._open(items, units)
         number = 0
-        while active:
-            requests: dict[int, Request] = {}
-            for i, rounds in active.items():
-                try:
-                    requests[i] = rounds.send(replies[i]) if i in replies else next(rounds)
-                except StopIteration as stop:
-                    outcomes[i] = stop.value
-            active = {i: active[i] for i in requests}
+        while requests := {i: unit.request for i, unit in enumerate(units) if unit.request is not None}:
+            replies: dict[int, Payload] = {}
             for group in _fuse(requests):
-                answers, log = self._perform([Frame(requests[i], *frames[i]) for i in group], number)
+                answers, log = self._perform([Frame(requests[i], *units[i].heading) for i in group], number)
                 replies.update(zip(group, answers, strict=True))
                 collectives += log
+            for i, reply in replies.items():
+                units[i].advance(reply)
             number += 1
-        work = Counter((str(item.scheme), tuple(item.x.shape[1:])) for item in items)
-        done = tuple(Work(scheme, shape, units) for (scheme, shape), units in work.items())
-        return [outcomes[i] for i in range(len(items))], MessageLog(message, done, tuple(collectives))
+        work = Counter((str(item.scheme.at(item.turn)), tuple(item.x.shape[1:])) for item in items)
+        done = tuple(Work(scheme, shape, count) for (scheme, shape), count in work.items())
+        return [unit.result() for unit in units], MessageLog(message, done, tuple(collectives))
+
+    def _open(self, items: Sequence[Item], units: "Sequence[_Exchange]") -> list[Collective]:
+        """Encode every unit; raise on all workers alike if a gradient, or what a memory makes of it, is not finite."""
+        if not items:
+            return []
+        clean = 2 * len(items)  # each is looked at before and after it is encoded
+        at, ranks = _encode(items, units)
+        first_bad = [at if rank in ranks else clean for rank in self.ranks]
+        everyones, log = self._agree(first_bad, clean, items[0].x.device)
+        worst = min(everyones)
+        if worst < clean:
+            item, ranks = items[worst % len(items)], tuple(r for r, bad in enumerate(everyones) if bad == worst)
+            raise not_finite(item.turn, ranks, None if worst < len(items) else item.scheme)
+        return log
+
+    def _agree(self, first_bad: list[int], clean: int, device: torch.device) -> tuple[list[int], list[Collective]]:
+        """Tell all N workers what is first not finite on each, or ``clean``; return that of all and what it cost."""
+        return first_bad, []
 
     @abstractmethod
     def _perform(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
         """Do requests of one kind as one exchange; return the replies and the log of round ``number``."""
+
+
+class _Exchange:
+    """The exchange of one unit: its rounds, and the request that waits for a reply until there is an outcome."""
+
+    def __init__(self, item: Item) -> None:
+        scheme, elements = str(item.scheme), item.x[0].numel()
+        self.heading = (header(scheme, elements), scheme, elements)
+        self.request: Request | None = None
+        self._rounds = _start(item)
+        self._outcome: Outcome | None = None
+
+    def advance(self, reply: Payload | None = None) -> None:
+        """Go on to the next request or to the outcome; the first call, without a reply, encodes."""
+        try:
+            self.request = next(self._rounds) if reply is None else self._rounds.send(reply)
+        except StopIteration as stop:
+            self.request, self._outcome = None, stop.value
+
+    def result(self) -> Outcome:
+        """Return the outcome, once no request is left."""
+        assert self._outcome is not None
+        return self._outcome
+
+
+def _encode(items: Sequence[Item], units: Sequence[_Exchange]) -> tuple[int, tuple[int, ...]]:
+    """Encode all units; return the first step of it to find what is not finite, and on which of this process's workers.
+
+    The steps are to look at each unit, and then to encode each.
+    """
+    acts: list[Callable[[], None]] = [partial(check_finite, item.x, item.turn) for item in items]
+    acts += [unit.advance for unit in units]
+    for i, act in enumerate(acts):
+        try:
+            act()
+        except NonFiniteError as error:
+            return i, error.ranks or items[0].turn.ranks
+    return len(acts), ()
 
 
 def _start(item: Item) -> Rounds:
@@ -118,11 +167,11 @@ def _start(item: Item) -> Rounds:
     if isinstance(item.scheme, Protocol):
         return item.scheme.rounds(item.x, item.state, item.turn)
     if isinstance(item.scheme, Codec):
-        return _codec_rounds(item.scheme, item.x, item.state, item.turn)
+        return codec_rounds(item.scheme, item.x, item.state, item.turn)
     raise TypeError(f"{item.scheme!r} is neither a codec nor a protocol")
 
 
-def _codec_rounds(codec: Codec, x: Tensor, state: State, turn: Turn) -> Rounds:
+def codec_rounds(codec: Codec, x: Tensor, state: State, turn: Turn) -> Rounds:
     """Exchange a codec's payload in the one round that it needs."""
     shape = x.shape[1:]
     payload, sent, state = codec.encode(x, state, turn)

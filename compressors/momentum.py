@@ -11,7 +11,7 @@ from torch.optim import SGD, Optimizer
 
 from .base import Memory, Passes, Scheme, SchemeError, Shape, State, Turn, check_range
 from .decoded import Decoded
-from .feedback import ErrorFeedback
+from .feedback import ErrorFeedback, check_contracts
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,7 @@ class Momentum(Memory):
 
     def check(self, inner: Scheme, shape: Shape) -> None:
         """Refuse a scheme whose error can exceed its input, so that v would grow, and one whose mean is no mean."""
-        if inner.law != "mean of sent":
-            raise SchemeError(f"momentum({inner}): momentum correction needs the mean of what the workers sent")
-        bound = inner.error_bound(shape)
-        if bound > 1:
-            raise SchemeError(
-                f"momentum({inner}): on a unit of shape {shape} the error of {inner} can be {bound:.3g} times its "
-                f"input's squared norm; momentum correction needs at most 1, or what is unsent can grow without bound"
-            )
+        check_contracts(self, "momentum correction", inner, shape)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
         """Refuse whatever is not plain SGD, which would apply momentum twice or rescale it."""

@@ -24,12 +24,10 @@ from .base import (
     check_range,
 )
 from .decoded import Dense
+from .norms import power_sums
 from .optimizers import OneBitAdam
 from .payload import HEADER_BYTES, Payload
 from .wire import pack, packed_bytes, unpack
-
-_BLOCK = 512
-"""Norms are taken of blocks first, so that they do not depend on how many threads share a row."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class OneBitAdamScheme(Protocol):
     paper = "Tang et al. 2021, arXiv 2102.02888"
     collective = "all-reduce; then all-to-all, all-gather"
     state = "momentum: n values, shared; residuals: n values a worker, n / N of its own chunk"
-    examples = ("onebitadam(freeze_step=1)", "onebitadam(freeze_step=2, beta1=0.5, scale=mean)")
+    examples = ("onebitadam(freeze_step=1)",)
 
     def __post_init__(self) -> None:
         check_range(self, "freeze_step", "at least 1", self.freeze_step >= 1)
@@ -152,9 +150,8 @@ class OneBitAdamScheme(Protocol):
         peak = x.abs().amax(1, keepdim=True)
         shares = x / torch.where(peak > 0, peak, 1)
         order = 2 if self.scale == "rms" else 1
-        blocks = pad(shares, (0, -shares.shape[1] % _BLOCK)).view(len(x), -1, _BLOCK)
-        norms = torch.linalg.vector_norm(blocks, order, dim=2).double().pow_(order).cumsum(1)[:, -1]
-        scales = peak[:, 0] * (norms / counts.clamp(min=1).to(x.device)).pow_(1 / order).to(x)
+        sums = power_sums(shares, order)
+        scales = peak[:, 0] * (sums / counts.clamp(min=1).to(x.device)).pow_(1 / order).to(x)
         signs = pack((x >= 0).to(torch.uint8), 1)
         return signs, scales, _values(signs, scales, x.shape[1])
 

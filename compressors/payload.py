@@ -11,6 +11,8 @@ from torch import Tensor
 
 HEADER_BYTES = 8
 """Length of the header that precedes each unit's payload in a gather, a permute or a push to a server."""
+SIZE_BYTES = 8
+"""What a worker says of the length of each ragged buffer before a gather."""
 
 
 @dataclass(frozen=True)

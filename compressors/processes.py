@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .base import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from .drivers import Driver, Frame, chunk_lengths, log_all_to_all, log_movement, log_reduction, permuted, sum_rows
+from .keys import hash64
 from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
 from .wire import check_header
 from .wirelog import Collective
@@ -37,14 +38,21 @@ class ProcessGroupDriver(Driver):
         all-gather. Otherwise the backend's own all-reduce is used, whose order of additions is its own.
     group : ProcessGroup, optional
         Default: the world.
+    agree : bool
+        Before anything is sent, let all processes know of a value that is not finite, so that all of them raise. It
+        costs a gather of 4 bytes a worker for each message, which the wire log shows. Without it a process raises
+        alone, and its end must end the others.
     """
 
-    def __init__(self, rows: int = 1, exact: bool = False, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self, rows: int = 1, exact: bool = False, group: dist.ProcessGroup | None = None, agree: bool = True
+    ) -> None:
         self._group = group
         self._processes = dist.get_world_size(group)
         self._process = dist.get_rank(group)
         self._rows = rows
         self._exact = exact
+        self._agreeing = agree
         self.size = self._processes * rows
         self.ranks = tuple(range(self._process * rows, (self._process + 1) * rows))
 
@@ -72,6 +80,23 @@ class ProcessGroupDriver(Driver):
                 everyone, sent = self._gather(frames)
                 replies = [Payload(tuple(self._own(permuted(b, to)) for b in whole.buffers)) for whole in everyone]
                 return replies, log_movement(frames, sent, number)
+
+    def _agree(self, first_bad: list[int], clean: int, device: torch.device) -> tuple[list[int], list[Collective]]:
+        if not self._agreeing:
+            first, last = self.ranks[0], self.ranks[-1]
+            return [clean] * first + first_bad + [clean] * (self.size - 1 - last), []
+        own = torch.tensor(first_bad, dtype=torch.int32, device=device)
+        everyones: list[int] = self.all_gather(own[:, None])[:, 0].tolist()
+        return everyones, [Collective("all-gather", 0, "bytes", (own.itemsize,) * self.size)]
+
+    def differences(self, given: dict[str, str], device: torch.device) -> dict[str, list[int]]:
+        """Return, for each text that is not the same everywhere, the workers whose text differs from worker 0's."""
+        hashes = torch.tensor([[hash64(text) >> 1 for text in given.values()]] * self._rows, device=device)
+        everyones = self.all_gather(hashes).tolist()
+        found = {
+            key: [r for r, row in enumerate(everyones) if row[i] != everyones[0][i]] for i, key in enumerate(given)
+        }
+        return {key: others for key, others in found.items() if others}
 
     # ---------------------------------------------------------------------------------------------------- reductions
 

@@ -39,7 +39,7 @@ class Remembering(Scheme):
 
     @property
     def law(self) -> Literal["mean of sent", "estimate", "vote"]:
-        return self.inner.law
+        return "estimate" if self.memory.estimates else self.inner.law
 
     @property
     def granularity(self) -> frozenset[str]:
@@ -56,12 +56,20 @@ class Remembering(Scheme):
     def for_unit(self, name: str, shape: Shape) -> Scheme:
         return remember(self.memory, self.inner.for_unit(name, shape))
 
+    def at(self, turn: Turn) -> Scheme:
+        inner = self.inner.at(turn)
+        return self if inner is self.inner else remember(self.memory, inner)
+
+    def ever(self) -> tuple[Scheme, ...]:
+        return tuple(self if inner is self.inner else remember(self.memory, inner) for inner in self.inner.ever())
+
     def check_optimizer(self, optimizer: Optimizer) -> None:
         self.memory.check_optimizer(optimizer)
         self.inner.check_optimizer(optimizer)
 
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
-        self.memory.check(self.inner, shape)
+        for inner in self.inner.ever():
+            self.memory.check(inner, shape)
         state = self.memory.init(shape, workers, like)
         state.inner = self.inner.init(shape, workers, like)
         return state
@@ -78,6 +86,9 @@ class Remembering(Scheme):
 
     def parts(self) -> tuple[Scheme | Memory, ...]:
         return (self.memory, *self.inner.parts())
+
+    def shaped_parts(self, shape: Shape) -> tuple[tuple[Scheme | Memory, Shape], ...]:
+        return ((self.memory, shape), *self.inner.shaped_parts(shape))
 
     def __str__(self) -> str:
         return text_form(self.memory, self.inner)
@@ -147,7 +158,7 @@ def remember(memory: Memory, inner: Scheme) -> Scheme:
         return RememberingCodec(memory, inner)
     if isinstance(inner, Protocol):
         return RememberingProtocol(memory, inner)
-    raise TypeError(f"{inner!r} is neither a codec nor a protocol")
+    raise SchemeError(f"{memory.name} goes around schemes of one kind each: write it inside {inner}")
 
 
 def _inner(state: State) -> State:

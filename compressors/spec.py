@@ -5,11 +5,14 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from .base import Memory, Scheme, SchemeError
-from .registry import MEMORIES, SCHEMES
+from .base import Memory, Scheme, SchemeError, Wrapper
+from .compose import compose
+from .registry import MEMORIES, SCHEMES, WRAPPERS
 from .remember import remember
 
-T = TypeVar("T", Scheme, Memory)
+T = TypeVar("T", Scheme, Memory, Wrapper)
+
+_FORMS = "write name(key=value), ef(name(key=value)) or topk(density=0.01) | qsgd(bits=4)"
 
 
 def parse_scheme(text: str) -> Scheme:
@@ -18,7 +21,9 @@ def parse_scheme(text: str) -> Scheme:
     Parameters
     ----------
     text : str
-        ``name``, ``name(key=value, ...)``, or a memory around another scheme, ``ef(name(...), key=value)``.
+        ``name``, ``name(key=value, ...)``; a memory around another scheme, ``ef(name(...), key=value)``; a sparsifier
+        and what its values are sent with, ``topk(...) | qsgd(...)``; a schedule or policy around one or several
+        schemes, ``warmup(name(...), steps=400)``.
 
     Raises
     ------
@@ -29,33 +34,53 @@ def parse_scheme(text: str) -> Scheme:
     --------
     >>> print(parse_scheme("ef(topk(density=0.05))"))
     ef(topk(density=0.05))
+    >>> print(parse_scheme("layers(ef(warmup(topk(density=0.001) | dense(dtype=bf16))), below=1024)"))
+    layers(ef(warmup(topk(density=0.001) | dense(dtype=bf16))), below=1024)
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise SchemeError(f"scheme {text!r} cannot be read: write name(key=value) or ef(name(key=value))") from error
+        raise SchemeError(f"scheme {text!r} cannot be read: {_FORMS}") from error
     return _scheme(tree, text)
 
 
 def _scheme(node: ast.expr, text: str) -> Scheme:
-    """Build the scheme that a name or a call describes."""
+    """Build the scheme that a name, a call or a composition describes."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return compose(_scheme(node.left, text), _scheme(node.right, text))
     name, arguments, keywords = _call(node, text)
+    options = _options(name, keywords, text)
+    if name in MEMORIES:
+        if len(arguments) != 1:
+            raise SchemeError(f"scheme {text!r}: {name} goes around one scheme, as in {name}(topk(density=0.01))")
+        return remember(_make(MEMORIES[name], options), _scheme(arguments[0], text))
+    if name in WRAPPERS:
+        inner = tuple(_scheme(argument, text) for argument in arguments)
+        return _make(WRAPPERS[name], options).wrap(inner)
+    if name not in SCHEMES:
+        known = [*SCHEMES, *MEMORIES, *WRAPPERS]
+        close = _nearest(name, known, otherwise="`gradwire ls schemes` lists what there is")
+        raise SchemeError(f"scheme {text!r}: there is no {name!r}{close}")
+    if arguments:
+        parameters = fields(SCHEMES[name])
+        advice = (
+            f"write the parameters of {name} by name, as in {name}({parameters[0].name}=...)"
+            if parameters
+            else f"{name} has no parameters"
+        )
+        raise SchemeError(f"scheme {text!r}: {advice}")
+    return _make(SCHEMES[name], options)
+
+
+def _options(name: str, keywords: list[ast.keyword], text: str) -> dict[str, Any]:
+    """Return the keyword arguments of a call."""
     options: dict[str, Any] = {}
     for keyword in keywords:
         key = keyword.arg or "**"
         if key in options:
             raise SchemeError(f"scheme {text!r}: {name} is given {key} twice")
         options[key] = _value(keyword.value, text)
-    if name in MEMORIES:
-        if len(arguments) != 1:
-            raise SchemeError(f"scheme {text!r}: {name} goes around one scheme, as in {name}(topk(density=0.01))")
-        return remember(_make(MEMORIES[name], options), _scheme(arguments[0], text))
-    if name not in SCHEMES:
-        raise SchemeError(f"scheme {text!r}: there is no {name!r}{_nearest(name, [*SCHEMES, *MEMORIES])}")
-    if arguments:
-        first = fields(SCHEMES[name])[0].name
-        raise SchemeError(f"scheme {text!r}: write the parameters of {name} by name, as in {name}({first}=...)")
-    return _make(SCHEMES[name], options)
+    return options
 
 
 def _call(node: ast.expr, text: str) -> tuple[str, list[ast.expr], list[ast.keyword]]:
@@ -64,7 +89,7 @@ def _call(node: ast.expr, text: str) -> tuple[str, list[ast.expr], list[ast.keyw
         return node.id, [], []
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id, node.args, node.keywords
-    raise SchemeError(f"scheme {text!r} cannot be read: write name(key=value) or ef(name(key=value))")
+    raise SchemeError(f"scheme {text!r} cannot be read: {_FORMS}")
 
 
 def _value(node: ast.expr, text: str) -> Any:
@@ -84,6 +109,8 @@ def _make(cls: type[T], options: dict[str, Any]) -> T:
     for key, value in options.items():
         if key not in known:
             raise SchemeError(f"{cls.name} has no parameter {key!r}{_nearest(key, known)}")
+        if hints[key] == tuple[int, ...] and type(value) is int:
+            value = options[key] = (value,)  # noqa: PLW2901
         _check_type(cls.name, key, value, hints[key])
     return cls(**options)
 
@@ -95,6 +122,11 @@ def _check_type(name: str, key: str, value: Any, hint: Any) -> None:
         fits, wanted = value in allowed, "one of " + ", ".join(map(str, allowed))
     elif hint is bool:
         fits, wanted = isinstance(value, bool), "True or False"
+    elif hint is str:
+        fits, wanted = isinstance(value, str), "a word, or a text in quotes"
+    elif hint == tuple[int, ...]:
+        fits = isinstance(value, tuple) and all(type(item) is int for item in value)
+        wanted = "a whole number, or several in brackets, (100, 500)"
     elif hint is int:
         fits, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     else:
@@ -103,7 +135,9 @@ def _check_type(name: str, key: str, value: Any, hint: Any) -> None:
         raise SchemeError(f"{name}: {key} = {value!r} is not allowed: {key} must be {wanted}")
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    """Return the end of a message about an unknown name."""
+def _nearest(name: str, known: list[str], otherwise: str = "") -> str:
+    """Return the end of a message about an unknown name: what it resembles, or ``otherwise``, or all there is."""
+    if not known:
+        return "; it has none"
     close = get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {' or '.join(close)}?" if close else f"; {otherwise or 'there are ' + ', '.join(known)}"

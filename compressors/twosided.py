@@ -46,6 +46,8 @@ class TwoSided(ErrorFeedback):
     ----------
     units : {"update", "gradient"}
         What both memories are measured in when the learning rate changes, as in :class:`ErrorFeedback`.
+    decay : float
+        What both memories are multiplied by before they are added, in (0, 1].
 
     Notes
     -----

@@ -17,6 +17,9 @@ _VERSION = 1
 _WHOLE = {16: torch.int16, 32: torch.int32}
 """Codes that fill a dtype, whose bytes lie as they shall on the little-endian machines that torch runs on."""
 
+_FEW = 4_096
+"""Fewer codes than this are packed bit by bit: the work is more, but the operations are fewer."""
+
 
 class WireError(ValueError):
     """Bytes that arrived are not what this process expects: another scheme, size or version sent them."""
@@ -46,11 +49,17 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     -------
     Tensor of uint8, shape [R, ceil(m * bits / 8)]
     """
-    rows, count = codes.shape
-    if bits == 1 and codes.device.type == "cpu":
-        return torch.from_numpy(np.packbits(codes.to(torch.uint8).numpy(), axis=1, bitorder="little"))
-    if bits in _WHOLE and count:
+    if bits in _WHOLE and codes.numel():
         return codes.to(_WHOLE[bits], copy=True, memory_format=torch.contiguous_format).view(torch.uint8)
+    if codes.device.type == "cpu" and (bits == 1 or codes.numel() < _FEW):
+        digits = codes.long().numpy()[:, :, None] >> np.arange(bits) & 1 if bits > 1 else codes.numpy()[:, :, None]
+        return torch.from_numpy(np.packbits(digits.astype(np.uint8).reshape(len(codes), -1), axis=1, bitorder="little"))
+    return _pack_lanes(codes, bits)
+
+
+def _pack_lanes(codes: Tensor, bits: int) -> Tensor:
+    """Pack on any device, in a number of operations that depends on ``bits`` alone."""
+    rows, count = codes.shape
     per_group, group_bytes, groups = _groups(count, bits)
     wide = torch.uint8 if bits <= 8 else torch.int64  # of which only the low 8 bits of a sum are kept
     padded = codes.new_zeros(rows, groups * per_group, dtype=wide)
@@ -77,12 +86,20 @@ def unpack(data: Tensor, bits: int, count: int, dtype: torch.dtype = torch.int64
     -------
     Tensor of ``dtype``, shape [R, count]
     """
-    rows = len(data)
-    if bits == 1 and data.device.type == "cpu":
-        return torch.from_numpy(np.unpackbits(data.numpy(), axis=1, count=count, bitorder="little")).to(dtype)
-    if bits in _WHOLE and count:  # a copy, since bytes from the middle of a message need not be aligned
+    if bits in _WHOLE and data.numel():  # a copy, since bytes from the middle of a message need not be aligned
         signed = data.clone(memory_format=torch.contiguous_format).view(_WHOLE[bits])
         return (signed.long() & ((1 << bits) - 1)).to(dtype)
+    if data.device.type == "cpu" and (bits == 1 or len(data) * count < _FEW):
+        digits = np.unpackbits(data.numpy(), axis=1, count=count * bits, bitorder="little")
+        if bits > 1:
+            digits = digits.reshape(len(data), count, bits) @ (1 << np.arange(bits))
+        return torch.from_numpy(digits).to(dtype)
+    return _unpack_lanes(data, bits, count, dtype)
+
+
+def _unpack_lanes(data: Tensor, bits: int, count: int, dtype: torch.dtype) -> Tensor:
+    """Undo :func:`_pack_lanes`."""
+    rows = len(data)
     per_group, group_bytes, groups = _groups(count, bits)
     wide = torch.uint8 if bits <= 8 else torch.int64
     padded = data.new_zeros(rows, groups * group_bytes, dtype=wide)

@@ -106,8 +106,8 @@ def test_a_unit_that_a_scheme_leaves_alone_is_free_in_spite_of_the_table():
 
 def test_what_a_figure_includes_is_not_charged_again():
     memories = (FakeMemory("ef", (6, 0, 0)),)
-    known, other = (FakeCodec(name, (1, 0, 1), memories) for name in ("efsignsgd", "other"))
-    assert {charge.part for charge in charges(known, device=V100)} == {"efsignsgd"}
+    known, other = (FakeCodec(name, (1, 0, 1), memories) for name in ("scaledsign", "other"))
+    assert {charge.part for charge in charges(known, device=V100)} == {"scaledsign"}
     assert {charge.part for charge in charges(other, device=V100)} == {"ef", "other"}
 
 
@@ -151,3 +151,13 @@ def test_an_overhead_is_checked():
     for wrong in ({"factor": -1}, {"factor": float("inf")}, {"encode_fixed": 1}, {"encode": "1 s"}):
         with pytest.raises(ValidationError):
             Overhead(**wrong)
+
+
+@pytest.mark.parametrize(("text", "parts"), [("ef(scaledsign)", {"scaledsign"}), ("ef(onebit)", {"ef", "onebit"})])
+def test_published_sign_costs_apply_to_the_schemes_of_these_names(text, parts):
+    found = cost_of(Work(text, (2**20,), 1), Overhead(), V100)
+    assert {charge.part for charge in found} == parts
+    name = parse_scheme(text).parts()[-1].name
+    published = {charge.phase: charge.seconds for charge in found if charge.part == name}
+    encode, decode = {"scaledsign": (130e-6, 140e-6), "onebit": (450e-6, 170e-6)}[name]
+    assert published == pytest.approx({"encode": encode, "decode": decode})

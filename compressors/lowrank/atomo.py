@@ -16,7 +16,7 @@ from ..base import Codec, Passes, Shape, State, Turn, check_range
 from ..decoded import Decoded, Dense, Factors, RaggedSparse
 from ..indices import indices_bytes
 from ..keys import Purpose, stream
-from ..payload import HEADER_BYTES, Payload, Ragged
+from ..payload import HEADER_BYTES, SIZE_BYTES, Payload, Ragged
 from ..sparsifiers.sparse import read_sparse, sparse_payload
 from ..sparsifiers.waterfill import probabilities
 
@@ -91,6 +91,11 @@ class Atomo(Codec):
         """Return how many atoms a unit has."""
         return min(shape[0], prod(shape[1:])) if self.basis == "singular" else prod(shape)
 
+    @property
+    def _fixed_bytes(self) -> int:
+        """The bytes of the header and of the announced lengths of the buffers."""
+        return HEADER_BYTES + SIZE_BYTES * (1 if self.basis == "singular" else 2)
+
     def _atom_bytes(self, shape: Shape, itemsize: int) -> float:
         """Return what an atom takes on the wire."""
         if self.basis == "singular":
@@ -103,12 +108,12 @@ class Atomo(Codec):
         Raises
         ------
         SchemeError
-            If a budget in bytes is not above the header's.
+            If a budget in bytes is not above what the header and the lengths of the buffers take.
         """
         if self.unit == "atoms":
             return min(self.budget, self._atoms(shape))
-        room = self.budget - HEADER_BYTES
-        check_range(self, "budget", f"above {HEADER_BYTES} bytes, which the header takes", room > 0)
+        room = self.budget - self._fixed_bytes
+        check_range(self, "budget", f"above {self._fixed_bytes} bytes, which header and lengths take", room > 0)
         return min(room / self._atom_bytes(shape, itemsize), self._atoms(shape))
 
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
@@ -125,7 +130,7 @@ class Atomo(Codec):
         """Return the expectation for a unit without zeros among its atoms."""
         if self._dense(shape):
             return HEADER_BYTES + prod(shape) * itemsize
-        return HEADER_BYTES + self.expected_atoms(shape, itemsize) * self._atom_bytes(shape, itemsize)
+        return self._fixed_bytes + self.expected_atoms(shape, itemsize) * self._atom_bytes(shape, itemsize)
 
     def passes(self, shape: Shape) -> Passes:
         """Return a rough count: a full decomposition reads the matrix about 4 r times, a transform log2 n times."""

@@ -52,7 +52,7 @@ class PowerSGD(Protocol):
     paper = "Vogels et al. 2019, arXiv 1905.13727"
     collective = "2 all-reduces"
     state = "Q: rank * b values a unit, shared"
-    examples = ("powersgd(rank=1)", "powersgd(rank=2)")
+    examples = ("powersgd(rank=2)",)
 
     def __post_init__(self) -> None:
         check_range(self, "rank", "at least 1", self.rank >= 1)

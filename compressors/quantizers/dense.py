@@ -7,13 +7,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..base import Codec, Passes, Shape, State, Turn
+from ..base import Codec, NonFiniteError, Passes, Scheme, Shape, State, Turn, not_finite
 from ..decoded import Decoded
 from ..decoded import Dense as DenseRows
 from ..payload import Payload
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_RELATIVE_ERROR = {"native": 0.0, "fp32": 2.0**-24, "bf16": 2.0**-8}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_RELATIVE_ERROR = {"native": 0.0, "fp32": 2.0**-24, "bf16": 2.0**-8, "fp16": 2.0**-11}
+_INFINITY = 0x7C00  # in fp16
+_PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Dense(Codec):
 
     Parameters
     ----------
-    dtype : {"native", "fp32", "bf16"}
+    dtype : {"native", "fp32", "bf16", "fp16"}
         What travels and is summed: the gradient's own dtype, or one that it is rounded to (to nearest, ties to even).
 
     Notes
@@ -30,15 +32,18 @@ class Dense(Codec):
     A sum of bf16 buffers is rounded to bf16 at every addition, as a ring all-reduce does; here the additions run in
     rank order. So ``mean`` is the average of ``sent`` only up to that rounding, which error feedback does not see, and
     which grows with the number of workers: ones of 512 workers add up to 256, since 256 + 1 rounds to 256.
+
+    In fp16, magnitudes from 65520 on become infinite, and so does a sum of more than that, although each addend is
+    finite. Neither is hidden or cut off: both raise. Below 2^-14 fewer bits are kept, below 2^-25 none.
     """
 
-    dtype: Literal["native", "fp32", "bf16"] = "native"
+    dtype: Literal["native", "fp32", "bf16", "fp16"] = "native"
 
     name = "dense"
     title = "every entry, uncompressed"
     paper = "the baseline"
     collective = "all-reduce"
-    examples = ("dense(dtype=fp32)", "dense(dtype=bf16)")
+    examples = ("dense(dtype=bf16)",)
 
     @property
     def unbiased(self) -> bool:
@@ -66,8 +71,44 @@ class Dense(Codec):
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
-        values = flat.to(_DTYPES.get(self.dtype, x.dtype))
+        values = _to_fp16(flat, self, turn) if self.dtype == "fp16" else flat.to(_DTYPES.get(self.dtype, x.dtype))
         return Payload((values,)), DenseRows(values), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return DenseRows(payload.fixed(0))
+        values = payload.fixed(0)
+        if self.dtype == "fp16" and any(map(_overflows, _pieces(values[0]))):
+            raise NonFiniteError(
+                f"step {turn.step}: the sum over all workers of {turn.unit} exceeds fp16, which ends at 65504"
+            )
+        return DenseRows(values)
+
+
+def _to_fp16(flat: Tensor, scheme: Scheme, turn: Turn) -> Tensor:
+    """Round ``[W, n]`` to fp16.
+
+    Raises
+    ------
+    NonFiniteError
+        If a value exceeds the range, with step, unit and workers.
+    """
+    values = torch.empty(flat.shape, dtype=torch.float16, device=flat.device)
+    large = []
+    for rank, row, out in zip(turn.ranks, flat, values, strict=True):
+        # Piece by piece, so that each is still in the cache when it is checked.
+        over = [_overflows(narrow.copy_(wide)) for wide, narrow in zip(_pieces(row), _pieces(out), strict=True)]
+        if any(over):
+            large.append(rank)
+    if large:
+        raise not_finite(turn, tuple(large), scheme)
+    return values
+
+
+def _pieces(row: Tensor) -> list[Tensor]:
+    return [row[start : start + _PIECE] for start in range(0, len(row), _PIECE)]
+
+
+def _overflows(values: Tensor) -> bool:
+    """Return whether any fp16 is infinite or NaN, by its bits, which are compared faster than halves."""
+    bits = values.view(torch.int16)
+    signed = bits.bitwise_xor(torch.iinfo(torch.int16).min)
+    return max(int(bits.amax()), int(signed.amax())) >= _INFINITY

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from ..base import Codec, Shape, check_range, kept
+from ..base import Shape, check_range, kept
+from .sparse import Sparsifier
 
 
 @dataclass(frozen=True)
-class AlignedSparsifier(Codec):
+class AlignedSparsifier(Sparsifier):
     """Base of codecs that keep ceil(density * n) entries, each with equal probability, the same on every worker.
 
     Parameters
@@ -40,6 +41,13 @@ class AlignedSparsifier(Codec):
     def combine(self) -> Literal["sum", "gather"]:
         return "sum"
 
+    @property
+    def sends_positions(self) -> bool:
+        return False
+
+    def count(self, shape: Shape) -> float:
+        return kept(self.density, prod(shape))
+
     def fraction(self, shape: Shape) -> float:
         """Return the fraction of a unit's entries that is kept, which is their probability to be."""
         return kept(self.density, prod(shape)) / prod(shape)
@@ -48,6 +56,3 @@ class AlignedSparsifier(Codec):
         """Return 1 - k / n, or n / k - 1 where scaled; both hold with equality for every input."""
         fraction = self.fraction(shape)
         return 1 / fraction - 1 if self.scaled else 1 - fraction
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return kept(self.density, prod(shape)) * itemsize

@@ -8,12 +8,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..base import Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Decoded, RaggedSparse, Sparse
-from ..indices import encode_indices
-from ..payload import Payload, Ragged
+from ..decoded import Blocks
+from ..indices import encode_indices, indices_bytes
+from ..payload import SIZE_BYTES, Buffer, Ragged
 from .gathered import GatheredSparsifier
 from .selection import top_k
-from .sparse import read_positions, sparse_bytes
+from .sparse import Entries, read_positions
+
+_PIECE = 65_536
+"""So many entries of a row are widened to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,21 @@ class BlockTopK(GatheredSparsifier):
         _, blocks, m = self._cut(prod(shape))
         return 1 - m / blocks
 
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        block, blocks, m = self._cut(prod(shape))
-        return sparse_bytes(m, blocks, block * itemsize, self.coding)
+    def count(self, shape: Shape) -> float:
+        """Return the entries of all sent blocks, with what fills up the last one."""
+        block, _, m = self._cut(prod(shape))
+        return m * block
+
+    def positions_bytes(self, shape: Shape) -> float:
+        _, blocks, m = self._cut(prod(shape))
+        return SIZE_BYTES * self.varying + indices_bytes(m, blocks, self.coding)
 
     def passes(self, shape: Shape) -> Passes:
         """Return a pass for the norms, and what the kept entries cost."""
         block, blocks, m = self._cut(prod(shape))
         return Passes(encode=1 + 4 / block + 2 * m / blocks, between=0, decode=3 * m / blocks)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Blocks, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         block, blocks, m = self._cut(size)
@@ -82,14 +90,18 @@ class BlockTopK(GatheredSparsifier):
         cut = filled.view(len(flat), blocks, block)
         best = top_k(_norms(cut), m)
         values = cut.gather(1, best[:, :, None].expand(-1, -1, block)).flatten(1)
-        payload = Payload((values, encode_indices(best, blocks, self.coding)))
-        return payload, _entries(values, best, block, size), state
+        return Blocks(values, best, block, size), state
 
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
+    def positions(self, entries: Entries) -> Buffer:
+        assert isinstance(entries, Blocks)
+        return encode_indices(entries.numbers, ceil(entries.size / entries.block), self.coding)
+
+    def place(self, values: Tensor | Ragged, positions: Buffer | None, shape: Shape, turn: Turn) -> Blocks:
+        assert isinstance(values, Tensor)
+        assert positions is not None
         block, blocks, m = self._cut(prod(shape))
-        values = payload.fixed(0)
-        best = read_positions(payload.buffers[1], len(values), m, blocks, self.coding)
-        return _entries(values, best, block, prod(shape))
+        best = read_positions(positions, len(values), m, blocks, self.coding)
+        return Blocks(values, best, block, prod(shape))
 
 
 def _norms(cut: Tensor) -> Tensor:
@@ -97,15 +109,6 @@ def _norms(cut: Tensor) -> Tensor:
     if cut.dtype is torch.float64:  # squares of other dtypes fit into it as they are
         peak = cut.abs().amax((1, 2), keepdim=True)
         cut = cut / torch.where(peak > 0, peak, 1)
-    norms: Tensor = torch.linalg.vector_norm(cut, dim=2, dtype=torch.float64)
-    return norms
-
-
-def _entries(values: Tensor, best: Tensor, block: int, size: int) -> Sparse | RaggedSparse:
-    """Return the entries of blocks, without what fills up the last one."""
-    places = (best[:, :, None] * block + torch.arange(block, device=best.device)).flatten(1)
-    if size % block == 0:
-        return Sparse(values, places, size)
-    real = places < size
-    rows = [(row[inside], where[inside]) for row, where, inside in zip(values, places, real, strict=True)]
-    return RaggedSparse(Ragged.of([row for row, _ in rows]), Ragged.of([where for _, where in rows]), size)
+    step = max(1, _PIECE // cut.shape[2])
+    pieces = [cut[:, start : start + step] for start in range(0, cut.shape[1], step)]
+    return torch.cat([torch.linalg.vector_norm(piece.double(), dim=2) for piece in pieces], dim=1)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Decoded, Sparse
-from ..payload import HEADER_BYTES, Payload
+from ..decoded import Sparse
+from ..payload import Buffer, Ragged
 from ..wire import index_bits, pack, packed_bytes, unpack
 from .gathered import GatheredSparsifier
 from .selection import top_k
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from .sparse import Entries
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ChunkTopK(GatheredSparsifier):
     name = "chunktopk"
     title = "the entries of largest magnitude of each chunk, with their indices in there"
     paper = "Chen et al. 2020 (chunk-wise top-k), arXiv 2104.11125"
-    examples = ("chunktopk(density=0.25, chunk=64)", "chunktopk(density=0.3, coding=auto, chunk=7)")
+    examples = ("chunktopk(density=0.3, chunk=7)",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,42 +70,48 @@ class ChunkTopK(GatheredSparsifier):
         rest = prod(shape) % self.chunk
         return 1 - min(each / self.chunk if whole else 1, last / rest if rest else 1)
 
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        count, size = self.count(shape), prod(shape)
+    def positions_bytes(self, shape: Shape) -> float:
         if self.coding != "log2":
-            return sparse_bytes(count, size, itemsize, self.coding)
-        return HEADER_BYTES + count * itemsize + packed_bytes(int(count), index_bits(min(self.chunk, size)))
+            return super().positions_bytes(shape)
+        return packed_bytes(int(self.count(shape)), self._bits(prod(shape)))
 
     def passes(self, shape: Shape) -> Passes:
         """Return 4 passes to select, as for top-k, and what the kept entries cost."""
         fraction = self.count(shape) / prod(shape)
         return Passes(encode=4 + 3 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Sparse, State]:
         flat = x.reshape(len(x), -1)
         rows, size = flat.shape
         whole, each, last = self._counts(size)
         cut = whole * self.chunk
-        starts = self._starts(size).to(x.device)
         parts = []
         if whole:
             parts.append(top_k(flat[:, :cut].reshape(-1, self.chunk), each).view(rows, -1))
         if last:
             parts.append(top_k(flat[:, cut:], last))
-        within = torch.cat(parts, dim=1)
-        indices = within + starts
-        sent = Sparse(flat.gather(1, indices), indices, size)
-        if self.coding != "log2":
-            return sparse_payload(sent, self.coding), sent, state
-        return Payload((sent.values, pack(within, index_bits(min(self.chunk, size))))), sent, state
+        indices = torch.cat(parts, dim=1) + self._starts(size).to(x.device)
+        return Sparse(flat.gather(1, indices), indices, size), state
 
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        size = prod(shape)
+    def positions(self, entries: Entries) -> Buffer:
         if self.coding != "log2":
-            return read_sparse(payload, size, self.coding)
-        values = payload.fixed(0)
-        within = unpack(payload.fixed(1), index_bits(min(self.chunk, size)), values.shape[1])
+            return super().positions(entries)
+        assert isinstance(entries, Sparse)
+        within = entries.indices - self._starts(entries.size).to(entries.indices.device)
+        return pack(within, self._bits(entries.size))
+
+    def place(self, values: Tensor | Ragged, positions: Buffer | None, shape: Shape, turn: Turn) -> Entries:
+        if self.coding != "log2":
+            return super().place(values, positions, shape, turn)
+        assert isinstance(values, Tensor)
+        assert isinstance(positions, Tensor)
+        size = prod(shape)
+        within = unpack(positions, self._bits(size), values.shape[1])
         return Sparse(values, within + self._starts(size).to(values.device), size)
+
+    def _bits(self, size: int) -> int:
+        """Return the bits of an index within a chunk."""
+        return index_bits(min(self.chunk, size))
 
     def _starts(self, size: int) -> Tensor:
         """Return, for each entry that is kept, where its chunk starts."""

@@ -43,7 +43,7 @@ class CLTK(Protocol):
     title = "the entries that are largest at one worker, each step another"
     paper = "Chen et al. 2020, arXiv 2104.11125"
     collective = "broadcast, all-reduce"
-    examples = ("cltk(density=0.25)", "cltk(density=1)")
+    examples = ("cltk(density=0.25)",)
 
     def __post_init__(self) -> None:
         check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)

@@ -40,8 +40,8 @@ class DGCSample(ThresholdSparsifier):
     warmup_steps : int
         For so many steps the density is higher: it falls from 0.25 in four stages of equal length and by equal factors
         to ``density``, which follows after them. For 0.001 about 25, 6.3, 1.6 and 0.4 %, as in the paper.
-    coding : {"raw", "log2"}
-        How positions are written.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How positions are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----

@@ -42,8 +42,8 @@ class GradDrop(ThresholdSparsifier):
     scope : {"unit", "shard"}
         What shares a threshold: a whole unit, or each of N contiguous shards of it that differ by one entry at most,
         as many as there are workers.
-    coding : {"raw", "log2"}
-        How positions are written.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How positions are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----
@@ -82,8 +82,7 @@ class GradDrop(ThresholdSparsifier):
     title = "the entries of magnitude above a quantile, with their positions"
     paper = "Aji & Heafield 2017, D17-1045"
     examples = (
-        "graddrop(rate=0.7, convention=marian2018, scope=shard)",
-        "graddrop(rate=0.8, threshold=sampled, fraction=0.1, sampling=random)",
+        "graddrop(rate=0.8, threshold=sampled, fraction=0.1, sampling=random, convention=marian2018, scope=shard)",
     )
 
     def __post_init__(self) -> None:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..base import Broadcast, Outcome, Passes, Permute, Protocol, Rounds, Shape, State, Turn, check_range, kept
 from ..decoded import RaggedSparse, Sparse
-from ..payload import Ragged
+from ..indices import indices_bytes
+from ..payload import HEADER_BYTES, Ragged
 from .selection import top_k
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from .sparse import read_sparse, sparse_payload
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class GTopK(Protocol):
 
     References
     ----------
-    .. [1] Shi, Wang, Chu, Zhao, Qin, Tan. *A Distributed Synchronous SGD Algorithm with Global Top-k Sparsification for
-       Low Bandwidth Networks*, ICDCS 2019, https://arxiv.org/abs/1901.04359
+    .. [1] Shi, Wang, Zhao, Tang, Wang, Huang, Chu. *A Distributed Synchronous SGD Algorithm with Global Top-k
+       Sparsification for Low Bandwidth Networks*, ICDCS 2019, https://arxiv.org/abs/1901.04359
     """
 
     density: float = 0.01
@@ -46,7 +47,7 @@ class GTopK(Protocol):
     title = "the k largest entries of the sum, by a tree of merges"
     paper = "Shi et al. 2019, arXiv 1901.04359"
     collective = "ceil(log2 N) permutes, broadcast"
-    examples = ("gtopk(density=0.25)", "gtopk(density=1)")
+    examples = ("gtopk(density=0.25)",)
 
     def __post_init__(self) -> None:
         check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)
@@ -61,7 +62,8 @@ class GTopK(Protocol):
 
     def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
         """Return what every worker but the root hands over; the root broadcasts as much without a header."""
-        return sparse_bytes(kept(self.density, prod(shape)), prod(shape), itemsize, "log2")
+        count = kept(self.density, prod(shape))
+        return HEADER_BYTES + count * itemsize + indices_bytes(count, prod(shape), "log2")
 
     def passes(self, shape: Shape) -> Passes:
         """Return 4 passes to select; between rounds two sets are sorted together and selected from."""

@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 from math import inf, prod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import Codec, Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Decoded, Sparse
-from ..indices import Coding
+from ..base import Passes, Shape, State, Turn, check_range, kept
+from ..decoded import Sparse
 from ..keys import Purpose, below, stream
-from ..payload import Payload
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from .gathered import GatheredSparsifier
 from .thresholds import at_least, bound, numbers
 
 
 @dataclass(frozen=True)
-class MSTopK(Codec):
+class MSTopK(GatheredSparsifier):
     """Send k = ceil(density * n) entries: all above an upper threshold, the rest from those above a lower one.
 
     The thresholds come from ``iterations`` halvings of the interval between mean and maximum of the magnitudes: the
@@ -30,10 +28,10 @@ class MSTopK(Codec):
     ----------
     density : float
         Kept fraction of the entries, in (0, 1]; lower compresses more. At least one entry is kept.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How indices are written; see :data:`gradwire.compressors.indices.Coding`.
     iterations : int
         Halvings, at least 1. With 30 the result is the k largest unless magnitudes are equal, or nearly.
-    coding : {"raw", "log2"}
-        How positions are written.
 
     Notes
     -----
@@ -46,31 +44,16 @@ class MSTopK(Codec):
        https://arxiv.org/abs/2010.10458
     """
 
-    density: float = 0.01
     iterations: int = 30
-    coding: Coding = "log2"
 
     name = "mstopk"
     title = "k entries above thresholds found by halving, with their positions"
     paper = "Shi et al. 2021, arXiv 2010.10458"
-    collective = "all-gather"
     examples = ("mstopk(density=0.1, iterations=1)",)
 
     def __post_init__(self) -> None:
-        check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)
+        super().__post_init__()
         check_range(self, "iterations", "at least 1", self.iterations >= 1)
-
-    @property
-    def unbiased(self) -> bool:
-        return False
-
-    @property
-    def selects(self) -> bool:
-        return True
-
-    @property
-    def combine(self) -> Literal["sum", "gather"]:
-        return "gather"
 
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - k / n, attained where all magnitudes are equal.
@@ -78,14 +61,7 @@ class MSTopK(Codec):
         Chances to be sent are 1, j / b and 0 above, within and below the band: they fall with the magnitude and sum to
         k, so by Chebyshev's sum inequality the expected energy that is sent is at least k / n of all.
         """
-        return 1 - kept(self.density, prod(shape)) / prod(shape)
-
-    def count(self, shape: Shape) -> float:
-        """Return k."""
-        return kept(self.density, prod(shape))
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return sparse_bytes(self.count(shape), prod(shape), itemsize, self.coding)
+        return super().error_bound(shape)
 
     def passes(self, shape: Shape) -> Passes:
         """Return a read for mean and maximum, one for each halving, two to compact, and what the sent entries cost."""
@@ -93,17 +69,9 @@ class MSTopK(Codec):
         return Passes(encode=3 + self.iterations + 3 * fraction, between=0, decode=3 * fraction)
 
     def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Sparse, State]:
-        """Return the entries to send of values ``[W, *shape]``, and the next state."""
         flat = x.reshape(len(x), -1)
         indices = torch.stack([self._chosen(row.abs(), turn, r) for row, r in zip(flat, turn.ranks, strict=True)])
         return Sparse(flat.gather(1, indices), indices, flat.shape[1]), state
-
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
-        sent, state = self.select(x, state, turn)
-        return sparse_payload(sent, self.coding), sent, state
-
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return read_sparse(payload, prod(shape), self.coding)
 
     def _chosen(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         """Return the k positions of one row, ascending."""

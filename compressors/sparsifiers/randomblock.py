@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Aligned, Block, Decoded
+from ..decoded import Aligned, Block
 from ..keys import Purpose, below, stream
-from ..payload import Payload
+from ..payload import Buffer, Ragged
 from .aligned import AlignedSparsifier
 from .subsets import subset
 
@@ -54,11 +54,7 @@ class RandomBlock(AlignedSparsifier):
     name = "randomblock"
     title = "random blocks of neighbouring entries, the same on every worker"
     paper = "Foroutan Eghlidi & Jaggi 2020, arXiv 2009.09271"
-    examples = (
-        "randomblock(density=0.25)",
-        "randomblock(density=0.5, scaled=True)",
-        "randomblock(density=0.3, blocks=4)",
-    )
+    examples = ("randomblock(density=0.5, scaled=True)", "randomblock(density=0.3, blocks=4)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +65,7 @@ class RandomBlock(AlignedSparsifier):
         fraction = self.fraction(shape)
         return Passes(encode=2 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Block | Aligned, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         k = kept(self.density, size)
@@ -80,12 +76,13 @@ class RandomBlock(AlignedSparsifier):
             values = flat[:, self._indices(turn, size, k).to(x.device)]
         if self.scaled:
             values.mul_(size / k)
-        return Payload((values,)), self._placed(values, turn, size), state
+        return self._placed(values, turn, size), state
 
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return self._placed(payload.fixed(0), turn, prod(shape))
+    def place(self, values: Tensor | Ragged, positions: Buffer | None, shape: Shape, turn: Turn) -> Block | Aligned:
+        assert isinstance(values, Tensor)
+        return self._placed(values, turn, prod(shape))
 
-    def _placed(self, values: Tensor, turn: Turn, size: int) -> Decoded:
+    def _placed(self, values: Tensor, turn: Turn, size: int) -> Block | Aligned:
         if self.blocks == 1:
             return Block(values, _start(turn, size), size)
         return Aligned(values, self._indices(turn, size, values.shape[1]).to(values.device), size)

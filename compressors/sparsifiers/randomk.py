@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, kept
-from ..decoded import Aligned, Decoded, Sparse
+from ..decoded import Aligned, Sparse
 from ..keys import SHARED, Purpose, stream
-from ..payload import HEADER_BYTES, Payload
+from ..payload import Buffer, Ragged
 from .aligned import AlignedSparsifier
 from .subsets import subset
 
@@ -46,21 +46,18 @@ class RandomK(AlignedSparsifier):
     name = "randomk"
     title = "k random entries, the same on every worker or each one's own"
     paper = "Stich et al. 2018, arXiv 1809.07599"
-    examples = ("randomk(density=0.25, seed=own)", "randomk(density=0.5, scaled=True)", "randomk(density=1)")
+    examples = ("randomk(density=0.25, seed=own)", "randomk(density=0.5, scaled=True)")
 
     @property
     def combine(self) -> Literal["sum", "gather"]:
         return "sum" if self.seed == "shared" else "gather"
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return super().wire_bytes(shape, itemsize) + (0 if self.seed == "shared" else HEADER_BYTES)
 
     def passes(self, shape: Shape) -> Passes:
         """Return what drawing, gathering and scattering the kept entries cost; the others are not touched."""
         fraction = self.fraction(shape)
         return Passes(encode=4 * fraction, between=0, decode=(3 if self.seed == "shared" else 4) * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Aligned | Sparse, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         k = kept(self.density, size)
@@ -68,13 +65,13 @@ class RandomK(AlignedSparsifier):
         values = flat.index_select(1, indices) if self.seed == "shared" else flat.gather(1, indices)
         if self.scaled:
             values.mul_(size / k)
-        return Payload((values,)), self._placed(values, indices, size), state
+        return self._placed(values, indices, size), state
 
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        values, size = payload.fixed(0), prod(shape)
+    def place(self, values: Tensor | Ragged, positions: Buffer | None, shape: Shape, turn: Turn) -> Aligned | Sparse:
+        assert isinstance(values, Tensor)
         ranks = range(len(values))  # of seeds of their own, since all workers' rows arrive
-        indices = self._indices(turn, ranks, size, values.shape[1]).to(values.device)
-        return self._placed(values, indices, size)
+        size = prod(shape)
+        return self._placed(values, self._indices(turn, ranks, size, values.shape[1]).to(values.device), size)
 
     def _indices(self, turn: Turn, ranks: Iterable[int], size: int, k: int) -> Tensor:
         """Return the drawn indices: [k] for all workers, or [R, k]."""

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, check_range, kept
-from ..decoded import Decoded, RaggedSparse
+from ..decoded import RaggedSparse
 from ..keys import Purpose, stream
-from ..payload import Payload, Ragged
 from .gathered import GatheredSparsifier
 from .selection import at_least, top_k
-from .sparse import sparse_payload
 from .subsets import positions
+from .thresholds import entries_at
 
 _ABOVE = 10
 """A sample has at least about so many magnitudes above the threshold."""
@@ -61,7 +60,7 @@ class SampledTopK(GatheredSparsifier):
         check_range(self, "sample", "in (0, 1]", 0 < self.sample <= 1)
 
     @property
-    def varying(self) -> bool:
+    def ragged(self) -> bool:
         return True
 
     def draws(self, size: int) -> int:
@@ -91,14 +90,12 @@ class SampledTopK(GatheredSparsifier):
         drawn, fraction = self.draws(size) / size, self.count(shape) / size
         return Passes(encode=1 + 6 * drawn + 4 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[RaggedSparse, State]:
         flat = x.reshape(len(x), -1)
-        indices = [self._select(row, turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
-        values = [row[places] for row, places in zip(flat, indices, strict=True)]
-        sent = RaggedSparse(Ragged.of(values), Ragged.of(indices), flat.shape[1])
-        return sparse_payload(sent, self.coding), sent, state
+        found = [self._reaching(row, turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
+        return entries_at(flat, found), state
 
-    def _select(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
+    def _reaching(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
         """Return the ascending indices that a worker sends."""
         size = len(row)
         drawn = self.draws(size)

@@ -45,8 +45,8 @@ class SIDCo(ThresholdSparsifier):
     stages : int
         M, or 0 to adapt it every 5 calls, from 1 to 8: one more where on average fewer than 0.8 k entries reached the
         threshold, one fewer where more than 1.2 k did; but a second stage follows the first in either case.
-    coding : {"raw", "log2"}
-        How positions are written.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How positions are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----
@@ -73,7 +73,7 @@ class SIDCo(ThresholdSparsifier):
     title = "the entries above a quantile of a fitted distribution, with their positions"
     paper = "Abdelmoniem et al. 2021, arXiv 2101.10761"
     state = "stages and counts: 3 numbers a worker"
-    examples = ("sidco(density=0.1, fit=gpareto, stages=2)", "sidco(density=0.05, fit=gamma, stages=3)")
+    examples = ("sidco(density=0.1, fit=gpareto, stages=2)",)
 
     def __post_init__(self) -> None:
         check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)

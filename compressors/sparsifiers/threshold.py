@@ -22,8 +22,8 @@ class Threshold(ThresholdSparsifier):
     value : float
         The threshold lambda, above 0, in the units of what is compressed, gradients as a rule, and rounded to their
         dtype; higher compresses more.
-    coding : {"raw", "log2"}
-        How positions are written.
+    coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
+        How positions are written; see :data:`gradwire.compressors.indices.Coding`.
 
     Notes
     -----

@@ -1,78 +1,38 @@
 """What the threshold sparsifiers share: exact comparisons, and a codec of rows that differ in length."""
 
 from abc import abstractmethod
-from math import inf, prod
-from typing import Literal
+from math import inf
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..base import Codec, Shape, State, Turn
-from ..decoded import Decoded, RaggedSparse
-from ..drivers import SIZE_BYTES
-from ..indices import Coding
-from ..payload import Payload, Ragged
-from .sparse import read_sparse, sparse_bytes, sparse_payload
+from ..base import State, Turn
+from ..decoded import RaggedSparse
+from ..payload import Ragged
+from .sparse import Sparsifier
 
 
-class ThresholdSparsifier(Codec):
+class ThresholdSparsifier(Sparsifier):
     """Base of codecs that send, of each worker's row, the entries that pass a threshold of that row.
 
     How many pass differs between workers and steps, so rows are ragged, and one of which nothing passes is empty. A
     subclass says which entries pass, and about how many.
     """
 
-    coding: Coding
-    """How positions are written; a field of each subclass."""
-
-    collective = "all-gather"
-
-    @property
-    def unbiased(self) -> bool:
-        return False
-
-    @property
-    def selects(self) -> bool:
-        return True
-
-    @property
-    def varying(self) -> bool:
-        return True
-
-    @property
-    def combine(self) -> Literal["sum", "gather"]:
-        return "gather"
-
     @property
     def ragged(self) -> bool:
-        """Whether workers may select different numbers of entries."""
         return True
-
-    @abstractmethod
-    def count(self, shape: Shape) -> float:
-        """Return about how many of a unit's entries pass."""
 
     @abstractmethod
     def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
         """Return the ascending positions of the entries of one row, given as magnitudes [n], that pass."""
 
     def select(self, x: Tensor, state: State, turn: Turn) -> tuple[RaggedSparse, State]:
-        """Return the entries that pass of values ``[W, *shape]``, and the next state."""
         flat = x.reshape(len(x), -1)
         found = [self.passing(row.abs(), turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
         return entries_at(flat, found), state
-
-    def wire_bytes(self, shape: Shape, itemsize: int = 4) -> float:
-        return 2 * SIZE_BYTES + sparse_bytes(self.count(shape), prod(shape), itemsize, self.coding)
-
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
-        sent, state = self.select(x, state, turn)
-        return sparse_payload(sent, self.coding), sent, state
-
-    def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
-        return read_sparse(payload, prod(shape), self.coding)
 
 
 def entries_at(flat: Tensor, positions: list[Tensor]) -> RaggedSparse:

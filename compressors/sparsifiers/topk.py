@@ -6,11 +6,9 @@ from math import prod
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, kept
-from ..decoded import Decoded, Sparse
-from ..payload import Payload
+from ..decoded import Sparse
 from .gathered import GatheredSparsifier
 from .selection import top_k
-from .sparse import sparse_payload
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class TopK(GatheredSparsifier):
     name = "topk"
     title = "the k entries of largest magnitude, with their indices"
     paper = "Aji & Heafield 2017, D17-1045; Stich et al. 2018, arXiv 1809.07599"
-    examples = ("topk(density=0.25, coding=rice)", "topk(density=1)")
+    examples = ("topk(density=0.25, coding=rice)",)
 
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - k / n, attained where all magnitudes are equal (Stich et al. 2018, Lemma A.1)."""
@@ -59,9 +57,8 @@ class TopK(GatheredSparsifier):
         fraction = kept(self.density, prod(shape)) / prod(shape)
         return Passes(encode=4 + 3 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[Sparse, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         indices = top_k(flat, kept(self.density, size))
-        sent = Sparse(flat.gather(1, indices), indices, size)
-        return sparse_payload(sent, self.coding), sent, state
+        return Sparse(flat.gather(1, indices), indices, size), state

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from ..base import Passes, Shape, State, Turn, kept
-from ..decoded import Decoded, RaggedSparse
+from ..decoded import RaggedSparse
 from ..keys import Purpose, stream
-from ..payload import Payload, Ragged
+from ..payload import Ragged
 from .gathered import GatheredSparsifier
-from .sparse import sparse_payload
 from .waterfill import probabilities
 
 
@@ -56,7 +55,7 @@ class Wangni(GatheredSparsifier):
         return False
 
     @property
-    def varying(self) -> bool:
+    def ragged(self) -> bool:
         return True
 
     def error_bound(self, shape: Shape) -> float:
@@ -68,7 +67,7 @@ class Wangni(GatheredSparsifier):
         fraction = self.count(shape) / prod(shape)
         return Passes(encode=5 + 3 * fraction, between=0, decode=3 * fraction)
 
-    def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
+    def select(self, x: Tensor, state: State, turn: Turn) -> tuple[RaggedSparse, State]:
         flat = x.reshape(len(x), -1)
         size = flat.shape[1]
         p = probabilities(flat.abs(), kept(self.density, size))
@@ -77,8 +76,7 @@ class Wangni(GatheredSparsifier):
             for rank, row in zip(turn.ranks, p, strict=True)
         ]
         values = [(flat[r, i].double() / p[r, i]).to(x.dtype) for r, i in enumerate(indices)]
-        sent = RaggedSparse(Ragged.of(values), Ragged.of(indices), size)
-        return sparse_payload(sent, self.coding), sent, state
+        return RaggedSparse(Ragged.of(values), Ragged.of(indices), size), state
 
 
 def _draws(turn: Turn, rank: int, size: int) -> Tensor:

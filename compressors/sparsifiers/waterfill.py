@@ -44,8 +44,7 @@ def probabilities(magnitudes: Tensor, budget: float) -> Tensor:
     size = magnitudes.shape[1]
     if budget >= size:
         return (magnitudes > 0).double()
-    peak = magnitudes.double().amax(1, keepdim=True)
-    m = magnitudes.double() / torch.where(peak > 0, peak, 1)  # whose sums cannot overflow
+    m = _large(magnitudes.double())
     largest = top_k(m, ceil(budget))
     descending = m.gather(1, largest).sort(1, descending=True).values
     rest = _row_sums(m.scatter(1, largest, 0.0))
@@ -55,8 +54,14 @@ def probabilities(magnitudes: Tensor, budget: float) -> Tensor:
     # Entry i is certain as long as its share of what is left exceeds 1, which ends where at most 1 is left.
     certain = (descending * left <= tails).int().argmax(1, keepdim=True)
     tail = tails.gather(1, certain)
-    p = (m * (left[certain] / torch.where(tail > 0, tail, 1))).clamp_(max=1)
+    p = (m / torch.where(tail > 0, tail, 1) * left[certain]).clamp_(max=1)
     return torch.where(tail > 0, p, (m > 0).double())
+
+
+def _large(x: Tensor) -> Tensor:
+    """Return each row times a power of two, so that sums cannot overflow and the smallest entries lose no bits."""
+    shift = 960 - torch.frexp(x.amax(1, keepdim=True)).exponent
+    return torch.ldexp(torch.ldexp(x, shift // 2), shift - shift // 2)  # each factor is in range
 
 
 def _row_sums(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ charge says which.
 import math
 import tomllib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib.resources import files
 from typing import Annotated, Literal, NamedTuple
 
@@ -150,9 +151,14 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
     if overhead.given:
         charges = _given(work, overhead) if any(scheme.passes(work.shape)) else []
     else:
-        parts = scheme.parts()
-        included = {name for part in parts if part.name in TABLE for name in TABLE[part.name].includes}
-        charges = [charge for part in parts if part.name not in included for charge in _part(part, work, device)]
+        stages = scheme.shaped_parts(work.shape)
+        included = {name for part, _ in stages if part.name in TABLE for name in TABLE[part.name].includes}
+        charges = [
+            charge
+            for part, shape in stages
+            if part.name not in included
+            for charge in _part(part, replace(work, shape=shape), device)
+        ]
     return tuple(charge for charge in charges if charge.seconds > 0)
 
 

@@ -70,7 +70,7 @@ def _run(process: int, folder: Path, task: Task, scheme: Scheme, plan: Training,
         world_size=plan.processes,
     )
     try:
-        driver = ProcessGroupDriver(plan.workers // plan.processes, exact=True)
+        driver = ProcessGroupDriver(plan.workers // plan.processes, exact=True, agree=False)
 
         def report(done: int) -> None:
             counter.value = done

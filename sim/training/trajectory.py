@@ -114,7 +114,7 @@ def _message(data: dict[str, Any]) -> MessageLog:
             c["dtype"],
             tuple(c["sent_bytes"]),
             tuple(c["peers"]),
-            tuple(map(tuple, c["chunks"])),
+            tuple(map(tuple, c.get("chunks", ()))),
         )
         for c in data["collectives"]
     )

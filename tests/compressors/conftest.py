@@ -17,11 +17,21 @@ from gradwire.compressors.registry import SCHEMES
 from gradwire.compressors.spec import parse_scheme
 from gradwire.compressors.wirelog import MessageLog
 
-from .laws import remembers
+from .laws import takes_memory
 
 SHAPES: tuple[Shape, ...] = ((1,), (7,), (6, 3, 2, 2), (30, 41))
-PLAIN = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
-REMEMBERED = [f"ef({text})" for text in PLAIN if not remembers(parse_scheme(text))]
+DEFAULTS = [str(scheme()) for scheme in SCHEMES.values()]
+EXAMPLES = [text for scheme in SCHEMES.values() for text in scheme.examples]
+PLAIN = DEFAULTS + EXAMPLES
+COMBINED = [
+    "topk(density=0.25) | qsgd(bits=4, bucket=7)",
+    "randomk(density=0.25) | dense(dtype=bf16)",
+    "wangni(density=0.3) | natural",
+    "blocktopk(density=0.25, block=4) | int8(block=7)",
+    "warmup(topk(density=0.1), start=0.5, steps=3)",
+    "phases(dense, topk(density=0.5) | dense(dtype=bf16), at=1)",
+]
+"""Compositions and schedules: codecs whose payloads are gathered, one whose payloads are summed, a protocol."""
 
 
 class Case(NamedTuple):
@@ -31,10 +41,22 @@ class Case(NamedTuple):
     shape: Shape
 
 
-def _accepted(texts: list[str]) -> list[Case]:
-    """Return the schemes on all shapes; those that error feedback refuses have a test of their own."""
-    cases = [Case(parse_scheme(text), shape) for text in texts for shape in SHAPES]
-    return [case for case in cases if len(case.scheme.parts()) == 1 or case.scheme.error_bound(case.shape) <= 1]
+def _cases(texts: list[str], shapes: int) -> list[Case]:
+    """Return each scheme on so many of the last shapes."""
+    return [Case(parse_scheme(text), shape) for text in texts for shape in SHAPES[-shapes:]]
+
+
+def _remembered(texts: list[str], shapes: int) -> list[Case]:
+    """Return the schemes under error feedback on so many of the last shapes of those on which it accepts them."""
+    found = []
+    for text in texts:
+        accepted = [shape for shape in SHAPES if takes_memory(parse_scheme(text), shape)]
+        found += [Case(parse_scheme(f"ef({text})"), shape) for shape in accepted[-shapes:]]
+    return found
+
+
+REMEMBERED = _remembered(DEFAULTS, 2) + _remembered(EXAMPLES, 1) + _remembered(COMBINED, 1)
+CASES = _cases(DEFAULTS, 4) + _cases(EXAMPLES, 2) + _cases(COMBINED, 1) + REMEMBERED
 
 
 def _name(value: object) -> str:
@@ -67,21 +89,21 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     return request.param
 
 
-@pytest.fixture(params=_accepted(PLAIN + REMEMBERED), ids=_name)
+@pytest.fixture(params=CASES, ids=_name)
 def case(request: pytest.FixtureRequest) -> Case:
-    """Every sample on every shape, alone and under error feedback where that accepts it."""
+    """Every listed scheme on every shape, examples on fewer, and both under error feedback where that accepts them."""
     return request.param
 
 
-@pytest.fixture(params=[case for case in _accepted(PLAIN + REMEMBERED) if isinstance(case.scheme, Codec)], ids=_name)
+@pytest.fixture(params=[case for case in CASES if isinstance(case.scheme, Codec)], ids=_name)
 def codec_case(request: pytest.FixtureRequest) -> Case:
     """Those cases that have a payload of their own."""
     return request.param
 
 
-@pytest.fixture(params=_accepted(REMEMBERED), ids=_name)
+@pytest.fixture(params=REMEMBERED, ids=_name)
 def remembered(request: pytest.FixtureRequest) -> Case:
-    """Every sample under error feedback on every shape that it accepts."""
+    """Every sample under error feedback on shapes on which it accepts them."""
     return request.param
 
 

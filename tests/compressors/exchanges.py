@@ -1,15 +1,14 @@
 """What the stacked driver and real processes both run: a protocol of every request, and a list of messages.
 
-As a script it is one process of a group: ``python exchanges.py RANK PROCESSES ROWS,... STORE RESULT``. It runs all
-messages for each number of rows and writes what came out to the file RESULT.
+As a script it is one of the processes: ``python exchanges.py RANK STORE RESULT``. It runs all messages in each group
+and with each number of rows, and writes what came out to the file RESULT.
 """
 
 import copy
 import sys
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +28,7 @@ from gradwire.compressors.base import (
     ReduceScatter,
     Rounds,
     Scheme,
+    SchemeError,
     Shape,
     State,
     Turn,
@@ -43,7 +43,15 @@ from gradwire.compressors.wire import WireError
 
 SHAPES: tuple[Shape, ...] = ((1,), (7,), (6, 3, 2, 2), (24, 20))
 STEPS = 3
-TWO_SIDED = (
+GROUPS = {4: (1,), 2: (3,)}
+"""For each number of processes, the first so many, the workers that each of them holds in turn."""
+MEMORIES = (
+    "ef(topk(density=0.25), units=gradient)",
+    "ef(phases(dense, topk(density=0.5), at=1))",
+    "ef21(topk(density=0.25) | qsgd(bits=4, bucket=7))",
+    "lowpass(randomk(density=0.25) | dense(dtype=bf16))",
+    "momentum(dense)",
+    "momentum(qsgd, clip=1)",
     "twosided(topk(density=0.25))",
     "twosided(qsgd(bits=3))",
     "twosided(randomk(density=0.25))",
@@ -127,21 +135,38 @@ class Message(NamedTuple):
     units: tuple[tuple[Scheme, Shape], ...]
 
 
-def messages() -> list[Message]:
-    """Return every listed scheme on several units, alone and under error feedback, and mixed messages."""
-    plain = [text for scheme in SCHEMES.values() for text in dict.fromkeys((str(scheme()), *scheme.examples))]
+def _accepted(scheme: Scheme) -> tuple[tuple[Scheme, Shape], ...]:
+    """Return the units that a scheme takes: error feedback refuses those on which what is inside can expand."""
     found = []
-    bare = [text for text in plain if not any(isinstance(part, Memory) for part in parse_scheme(text).parts())]
-    memories = ["ef(topk(density=0.25), units=gradient)", "momentum(dense)", "momentum(qsgd, clip=1)"]
-    for text in [*plain, *(f"ef({text})" for text in bare), *memories, *SELDOM, *TWO_SIDED]:
-        scheme = parse_scheme(text)
-        wrapped = len(scheme.parts()) > 1
-        shapes = [shape for shape in SHAPES if not wrapped or scheme.error_bound(shape) <= 1]
-        found.append(Message(text, tuple((scheme, shape) for shape in shapes)))
+    for shape in SHAPES:
+        with suppress(SchemeError):
+            scheme.init(shape, 1, torch.zeros(shape))
+            found.append((scheme, shape))
+    return tuple(found)
+
+
+def messages() -> list[Message]:
+    """Return every listed scheme on several units, alone and under error feedback, and other memories.
+
+    Units share a message, and so their collectives, which keeps the processes from waiting for each other all the time.
+    """
+    defaults = {str(scheme()): SHAPES for scheme in SCHEMES.values()}
+    listed = defaults | {text: SHAPES[1::2] for scheme in SCHEMES.values() for text in scheme.examples}
+    plain = [(parse_scheme(text), shape) for text, shapes in listed.items() for shape in shapes]
+    bare = [text for text in defaults if not any(isinstance(part, Memory) for part in parse_scheme(text).parts())]
+    fed_back = [unit for text in bare for unit in _accepted(parse_scheme(f"ef({text})"))]
+    remembered = [_accepted(parse_scheme(text)) for text in MEMORIES]
+    assert all(remembered)
     everything = tuple((EveryRequest(), shape) for shape in ((2,), (5,), (1,)))
-    texts = ("topk(density=0.1)", "dense", "ef(powersgd(rank=2))", "qsgd(bits=3)", "ef(randomk(density=0.25))")
-    mixed = tuple((parse_scheme(text), shape) for text in texts for shape in ((24, 20), (7,)))
-    return [*found, Message("everything", everything), Message("mixed", (*mixed, *everything))]
+    found = {
+        "listed": plain,
+        "error feedback": fed_back,
+        "memories": [unit for units in remembered for unit in units],
+        **{text: _accepted(parse_scheme(text)) for text in SELDOM},
+        "everything": everything,
+        "mixed": (*plain[::5], *everything),
+    }
+    return [Message(name, tuple(units)) for name, units in found.items()]
 
 
 class Result(NamedTuple):
@@ -211,20 +236,22 @@ def count_all_reduces() -> list[tuple[str, int]]:
     return launched
 
 
-def main(rank: int, processes: int, rows: Iterable[int], store: str, result: str) -> None:
-    """Run everything as one process of a group."""
+def main(rank: int, store: str, result: str) -> None:
+    """Run everything as one of the processes."""
     torch.set_num_threads(1)
     limit = timedelta(seconds=120)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes, timeout=limit)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=max(GROUPS), timeout=limit)
     launched = count_all_reduces()
-    found: dict[tuple[int, str], Any] = {}
-    for count in rows:
-        exact, quick = ProcessGroupDriver(count, exact=True), ProcessGroupDriver(count)
-        found[count, "exact"] = [run(exact, message, torch.float32) for message in messages()]
-        launched.clear()
-        found[count, "quick"] = [run(quick, message, torch.float64) for message in messages()]
-        found[count, "launched"] = list(launched)
-        found[count, "refusals"] = refusals(quick)
+    found: dict[tuple[int, int, str], Any] = {}
+    for processes, counts in GROUPS.items():
+        group = dist.new_group(list(range(processes)))
+        for rows in counts if rank < processes else ():
+            exact, quick = (ProcessGroupDriver(rows, exact, group, agree=False) for exact in (True, False))
+            found[processes, rows, "exact"] = [run(exact, message, torch.float32) for message in messages()]
+            launched.clear()
+            found[processes, rows, "quick"] = [run(quick, message, torch.float64) for message in messages()]
+            found[processes, rows, "launched"] = list(launched)
+            found[processes, rows, "refusals"] = refusals(quick)
     torch.save(found, result)
     dist.barrier()
     dist.destroy_process_group()
@@ -234,4 +261,4 @@ if __name__ == "__main__":
     # Pickles name this module as the tests do.
     sys.modules["exchanges"] = sys.modules["__main__"]
     Result.__module__ = "exchanges"
-    main(int(sys.argv[1]), int(sys.argv[2]), map(int, sys.argv[3].split(",")), sys.argv[4], str(Path(sys.argv[5])))
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -15,10 +15,12 @@ from gradwire.compressors.base import (
     State,
 )
 from gradwire.compressors.lowrank.powersgd import PowerSGD
+from gradwire.compressors.remember import RememberingCodec, RememberingProtocol
 from gradwire.compressors.wirelog import MessageLog
 
 WORKERS = 4
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "int8": 0.0, "int32": 0.0}
+"""Of sums in a dtype; those of whole numbers are exact."""
 FLOATS = (torch.float32, torch.float64)
 
 
@@ -27,9 +29,9 @@ FLOATS = (torch.float32, torch.float64)
 
 def plain(scheme: Scheme) -> Scheme:
     """Return the scheme inside its memories."""
-    stage = scheme.parts()[-1]
-    assert not isinstance(stage, Memory)
-    return stage
+    while isinstance(scheme, RememberingCodec | RememberingProtocol):
+        scheme = scheme.inner
+    return scheme
 
 
 def selects(scheme: Scheme) -> bool:
@@ -42,6 +44,12 @@ def remembers(scheme: Scheme) -> bool:
     return any(isinstance(part, Memory) for part in scheme.parts())
 
 
+def takes_memory(scheme: Scheme, shape: Shape) -> bool:
+    """Return whether error feedback goes around a scheme on units of a shape."""
+    lawful = all(one.law == "mean of sent" and one.error_bound(shape) <= 1 for one in scheme.ever())
+    return lawful and not remembers(scheme)
+
+
 def may_send_nothing(scheme: Scheme, shape: Shape) -> bool:
     """Return whether nothing may be sent of values that are not zero; only a bound below 1 promises something."""
     return scheme.varying and scheme.error_bound(shape) >= 1
@@ -50,6 +58,12 @@ def may_send_nothing(scheme: Scheme, shape: Shape) -> bool:
 def rows_of(outcome: Outcome) -> Tensor:
     """Return ``sent`` as [W, n]."""
     return outcome.sent.dense(outcome.mean.reshape(-1))
+
+
+def lawful_mean(scheme: Scheme, outcome: Outcome) -> Tensor:
+    """Return what ``mean`` should be by the scheme's law, from ``sent`` of all workers, in float64."""
+    average = rows_of(outcome).double().mean(0)
+    return average.sign() if scheme.law == "vote" else average
 
 
 def residual(state: State) -> Tensor:
@@ -71,9 +85,9 @@ def assert_same(one: State, other: State) -> None:
 
 
 def sum_roundoff(log: MessageLog, dtype: torch.dtype) -> float:
-    """Return the unit roundoff of the coarsest dtype in which workers' values were added."""
+    """Return the unit roundoff of the coarsest dtype in which workers' values were added; of whole numbers it is 0."""
     summed = [c.dtype for c in log.collectives if c.operation in ("all-reduce", "reduce-scatter")]
-    return max(ROUNDOFF[name] for name in [*summed, str(dtype).removeprefix("torch.")])
+    return max(ROUNDOFF.get(name, 0.0) for name in [*summed, str(dtype).removeprefix("torch.")])
 
 
 def mean_error(scheme: Scheme, p: Tensor, outcome: Outcome, log: MessageLog) -> Tensor:

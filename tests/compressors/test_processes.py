@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,21 +20,20 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 300
 """After which a group counts as hanging. It takes some ten seconds on two processors with nothing else to do."""
-GROUPS = {4: (1,), 2: (2, 4)}
-"""For each number of processes, the workers that each of them holds in turn."""
-LAYOUTS = [(processes, rows) for processes, counts in GROUPS.items() for rows in counts]
+LAYOUTS = [(4, 1), (2, 3)]
+"""Processes, and workers of each."""
 
-Found = dict[tuple[int, str], Any]
+Found = dict[tuple[int, int, str], Any]
 
 
-def start_group(processes: int, rows: tuple[int, ...], folder: Path) -> list[Found]:
-    """Run a group of processes to its end and return what each of them found."""
+def start(processes: int, folder: Path) -> list[Found]:
+    """Run the processes to their end and return what each of them found."""
     script = [sys.executable, "-W", "error", str(Path(__file__).with_name("exchanges.py"))]
     files = [folder / f"result{rank}" for rank in range(processes)]
     started = []
     for rank, file in enumerate(files):
-        words = [str(rank), str(processes), ",".join(map(str, rows)), str(folder / "store"), str(file)]
         with (folder / f"errors{rank}").open("w") as errors:
+            words = [str(rank), str(folder / "store"), str(file)]
             started.append(subprocess.Popen([*script, *words], stdout=errors, stderr=errors))
     try:
         deadline = time.monotonic() + SECONDS
@@ -48,10 +48,11 @@ def start_group(processes: int, rows: tuple[int, ...], folder: Path) -> list[Fou
 
 
 @pytest.fixture(scope="module")
-def groups(exchanges: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Found]]:
-    """What all groups found; each is started once for all tests."""
+def found(exchanges: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    """What all processes found; they are started once for all tests."""
     assert exchanges.messages()
-    return {n: start_group(n, rows, tmp_path_factory.mktemp(f"group{n}")) for n, rows in GROUPS.items()}
+    assert [(n, rows) for n, counts in exchanges.GROUPS.items() for rows in counts] == LAYOUTS
+    return start(max(exchanges.GROUPS), tmp_path_factory.mktemp("processes"))
 
 
 class Pair(NamedTuple):
@@ -61,6 +62,11 @@ class Pair(NamedTuple):
     units: tuple[tuple[Scheme, tuple[int, ...]], ...]
     stacked: Any
     parts: list[Any]
+
+    def of(self, unit: int) -> str:
+        """Name a unit, for failures."""
+        scheme, shape = self.units[unit]
+        return f"{self.name}: {scheme} on {shape}"
 
     def joined(self, unit: int) -> Tensor:
         """Return all workers' ``sent`` of a unit."""
@@ -88,18 +94,19 @@ Pairs = Callable[[int, int, str], list[Pair]]
 
 
 @pytest.fixture(scope="module")
-def pairs(exchanges: ModuleType, groups: dict[int, list[Found]]) -> Pairs:
+def pairs(exchanges: ModuleType, found: list[Found]) -> Pairs:
     """Stacked results beside those of a group, for every step of every message."""
 
+    @cache
     def build(processes: int, rows: int, how: str) -> list[Pair]:
         driver = StackedDriver(processes * rows)
         dtype = torch.float32 if how == "exact" else torch.float64
-        found = []
+        whole = []
         for i, message in enumerate(exchanges.messages()):
             for step, stacked in enumerate(exchanges.run(driver, message, dtype)):
-                parts = [process[rows, how][i][step] for process in groups[processes]]
-                found.append(Pair(f"{message.name}, step {step}", message.units, stacked, parts))
-        return found
+                parts = [process[processes, rows, how][i][step] for process in found[:processes]]
+                whole.append(Pair(f"{message.name}, step {step}", message.units, stacked, parts))
+        return whole
 
     return build
 
@@ -109,10 +116,10 @@ def test_sums_in_rank_order_equal_the_stacked_ones_bit_for_bit(processes, rows, 
     for pair in pairs(processes, rows, "exact"):
         for unit in range(len(pair.units)):
             for part in pair.parts:
-                assert torch.equal(part.means[unit], pair.stacked.means[unit]), pair.name
-            assert torch.equal(pair.joined(unit), pair.stacked.sent[unit]), pair.name
+                assert torch.equal(part.means[unit], pair.stacked.means[unit]), pair.of(unit)
+            assert torch.equal(pair.joined(unit), pair.stacked.sent[unit]), pair.of(unit)
             for key, one, other in pair.states(unit):
-                assert torch.equal(one, other), (pair.name, key)
+                assert torch.equal(one, other), (pair.of(unit), key)
 
 
 def allowed(scheme: Scheme, sent: Tensor) -> Tensor | float:
@@ -136,16 +143,16 @@ def test_the_backends_own_sums_agree_but_for_their_order(processes, rows, pairs)
         for unit, (scheme, _) in enumerate(pair.units):
             limit = allowed(scheme, pair.stacked.sent[unit])
             for part in pair.parts:
-                assert torch.equal(part.means[unit], pair.parts[0].means[unit]), pair.name
+                assert torch.equal(part.means[unit], pair.parts[0].means[unit]), pair.of(unit)
                 difference = (part.means[unit] - pair.stacked.means[unit]).reshape(-1).abs()
-                assert (difference <= limit).all(), pair.name
+                assert (difference <= limit).all(), pair.of(unit)
             # What a codec's worker sends and remembers is its own affair: no sum enters it.
             near = 0.0 if isinstance(scheme, Codec) else 1e-9
-            assert ((pair.joined(unit) - pair.stacked.sent[unit]).abs() <= near).all(), pair.name
+            assert ((pair.joined(unit) - pair.stacked.sent[unit]).abs() <= near).all(), pair.of(unit)
             for key, one, other in pair.states(unit):
-                assert one.dtype == other.dtype, (pair.name, key)
+                assert one.dtype == other.dtype, (pair.of(unit), key)
                 whole = not one.is_floating_point()
-                torch.testing.assert_close(one, other, rtol=0, atol=0 if whole else near, msg=f"{pair.name} {key}")
+                torch.testing.assert_close(one, other, rtol=0, atol=0 if whole else near, msg=f"{pair.of(unit)} {key}")
 
 
 @pytest.mark.parametrize("how", ["exact", "quick"])
@@ -158,18 +165,18 @@ def test_the_wire_log_is_the_same_everywhere(processes, rows, how, pairs):
 
 
 @pytest.mark.parametrize(("processes", "rows"), LAYOUTS)
-def test_each_logged_all_reduce_is_one_real_all_reduce(processes, rows, pairs, groups):
+def test_each_logged_all_reduce_is_one_real_all_reduce(processes, rows, pairs, found):
     logs = [pair.stacked.log for pair in pairs(processes, rows, "quick")]
     reductions = [c for log in logs for c in log.collectives if c.operation == "all-reduce"]
-    for process in groups[processes]:
-        assert process[rows, "launched"] == [(c.dtype, c.sent_bytes[0]) for c in reductions]
+    for process in found[:processes]:
+        assert process[processes, rows, "launched"] == [(c.dtype, c.sent_bytes[0]) for c in reductions]
 
 
 @pytest.mark.parametrize(("processes", "rows"), LAYOUTS)
-def test_processes_that_disagree_are_told_so_on_every_rank(processes, rows, groups):
-    for rank, process in enumerate(groups[processes]):
-        scheme, size = process[rows, "refusals"]
+def test_processes_that_disagree_are_told_so_on_every_rank(processes, rows, found):
+    for rank, process in enumerate(found[:processes]):
+        scheme, size = process[processes, rows, "refusals"]
         odd_one_out = rows if rank == 0 else 0  # worker 0's process sees the first worker of the next
         assert scheme.startswith(f"worker {odd_one_out} sent another scheme than"), scheme
-        found, own = (16, 15) if rank == 0 else (15, 16)
-        assert size.startswith(f"worker {odd_one_out} sent a unit of {found} values instead of {own}"), size
+        other, own = (16, 15) if rank == 0 else (15, 16)
+        assert size.startswith(f"worker {odd_one_out} sent a unit of {other} values instead of {own}"), size

@@ -260,7 +260,7 @@ def test_mstopk_takes_a_run_of_the_band_that_wraps_around(values):
     x[1] += 3
     starts = set()
     for step in range(8):
-        for row, positions in zip(x.abs().numpy(), sent_positions(MSTopK(0.05, 1), x, step), strict=True):
+        for row, positions in zip(x.abs().numpy(), sent_positions(MSTopK(0.05, iterations=1), x, step), strict=True):
             lower, upper = search(row, 20, 1)
             top = set(np.flatnonzero(row >= upper).tolist())
             band = np.flatnonzero((row >= lower) & (row < upper)).tolist()

@@ -163,15 +163,14 @@ def test_goes_on_from_a_checkpoint(exchange, values):
 @pytest.mark.parametrize("inner", ["powersgd", "gtopk", "ef(topk)", "twosided(topk)"])
 def test_goes_around_codecs_without_memory_only(inner):
     with pytest.raises(
-        SchemeError, match="must be a scheme of one round that remembers nothing|already has this memory"
+        SchemeError, match="must be a scheme of one round that remembers nothing|already has (this|a) memory"
     ):
         parse_scheme(f"twosided({inner})")
 
 
-def test_error_feedback_around_it_is_refused(values):
-    wrapped = remember(ErrorFeedback(), parse_scheme("twosided(topk)"))
-    with pytest.raises(SchemeError, match="error feedback needs at most 1"):
-        wrapped.init((50,), 4, values(50))
+def test_error_feedback_around_it_is_refused():
+    with pytest.raises(SchemeError, match="already has a memory"):
+        remember(ErrorFeedback(), parse_scheme("twosided(topk)"))
 
 
 def test_a_codec_that_can_expand_is_refused(values):

@@ -39,8 +39,9 @@ def test_regression_probabilities_are_not_clipped_once():
 @settings(PATIENT, max_examples=300)
 def test_equals_algorithm_1(row, budget):
     values = np.array(row)
-    # Two ways of adding 40 values, and a decision that either may take at a tie, where both give the same.
-    np.testing.assert_allclose(found(values, budget)[0], algorithm_1(values, budget), rtol=1e-13, atol=0)
+    # Two ways of adding 40 values, and a decision that either may take at a tie, where both give the same; the smallest
+    # probabilities are subnormal, multiples of 2^-1074.
+    np.testing.assert_allclose(found(values, budget)[0], algorithm_1(values, budget), rtol=1e-13, atol=2.0**-1074)
 
 
 @pytest.mark.parametrize("budget", [1, 7, 31.5, 150, 399])
@@ -74,6 +75,11 @@ def test_zeros_are_never_drawn_and_few_others_always():
     m = torch.tensor([[0.0, 2, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
     assert probabilities(m, 2).tolist() == [[0, 1, 0, 1, 0], [0] * 5, [pytest.approx(0.4, rel=1e-15)] * 5]
     assert probabilities(m, 5).tolist() == [[0, 1, 0, 1, 0], [0] * 5, [1] * 5]
+
+
+def test_regression_zeros_beside_entries_of_extreme_ratio_are_no_nan():
+    """The tail of 1e-285 over a largest of 2e23 was subnormal, its reciprocal infinite."""
+    assert found(np.array([0.0, 2e23, 1e-285]), 2)[0].tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("scale", [2.0**100, 2.0**-140])

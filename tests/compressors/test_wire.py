@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gradwire.compressors import wire
 from gradwire.compressors.payload import HEADER_BYTES, Payload, Ragged, row_bytes
 from gradwire.compressors.wire import (
     WireError,
@@ -34,7 +35,11 @@ def digits(codes: list[int], bits: int) -> list[int]:
 def test_layout_is_that_of_a_big_number(bits, count, rows, data):
     code = st.integers(0, 2**bits - 1)
     codes = data.draw(st.lists(st.lists(code, min_size=count, max_size=count), min_size=rows, max_size=rows))
-    packed = pack(torch.tensor(codes, dtype=torch.int64).view(rows, count), bits)
+    tensor = torch.tensor(codes, dtype=torch.int64).view(rows, count)
+    packed = pack(tensor, bits)
+    lanes = wire._pack_lanes(tensor, bits)  # what long rows and other devices take
+    assert torch.equal(lanes, packed)
+    assert wire._unpack_lanes(lanes, bits, count, torch.int64).tolist() == codes
     assert packed.dtype == torch.uint8
     assert packed.shape == (rows, packed_bytes(count, bits))
     assert packed.is_contiguous()
@@ -42,10 +47,11 @@ def test_layout_is_that_of_a_big_number(bits, count, rows, data):
     assert unpack(packed, bits, count).tolist() == codes
 
 
+@pytest.mark.parametrize("pairs", [20, 5000])
 @pytest.mark.parametrize("bits", range(1, 33))
-def test_extreme_codes_survive(bits):
-    codes = torch.tensor([[0, 2**bits - 1] * 20, [2**bits - 1] * 40])
-    assert torch.equal(unpack(pack(codes, bits), bits, 40), codes)
+def test_extreme_codes_survive(bits, pairs):
+    codes = torch.tensor([[0, 2**bits - 1] * pairs, [2**bits - 1] * 2 * pairs])
+    assert torch.equal(unpack(pack(codes, bits), bits, 2 * pairs), codes)
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(1, torch.uint8), (4, torch.int8), (7, torch.int16), (20, torch.int32)])

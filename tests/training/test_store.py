@@ -5,16 +5,19 @@ import json
 import pickletools
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
 from gradwire.compressors.spec import parse_scheme
+from gradwire.compressors.wirelog import Collective, MessageLog, Work
 from gradwire.sim.tasks import make_task
 from gradwire.sim.training.plan import Training, fingerprint
 from gradwire.sim.training.store import Store, StoreWarning, default_folder
 from gradwire.sim.training.train import train
+from gradwire.sim.training.trajectory import _message
 
 TASK = make_task("quadratic", {"dimension": 5, "examples": 32})
 PLAN = Training(workers=2, batch_size=4, steps=6, evaluate_every=2)
@@ -121,3 +124,17 @@ def test_the_default_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("GRADWIRE_STORE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "gradwire" / "trajectories"
+
+
+@pytest.mark.parametrize("chunks", [(), ((0, 5), (7, 0))])
+def test_chunks_of_an_all_to_all_survive_as_json(chunks):
+    collective = Collective("all-to-all", 1, "bytes", (5, 7), chunks=chunks)
+    message = MessageLog(0, (Work("oktopk(density=0.01)", (3, 4), 1),), (collective,))
+    assert _message(json.loads(json.dumps(asdict(message)))) == message
+
+
+def test_a_log_from_before_chunks_were_logged_is_read():
+    message = MessageLog(0, (), (Collective("all-gather", 0, "bytes", (5, 7)),))
+    data = json.loads(json.dumps(asdict(message)))
+    del data["collectives"][0]["chunks"]
+    assert _message(data) == message

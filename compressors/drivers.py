@@ -15,26 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import (
-    AllReduce,
-    AllToAll,
-    Broadcast,
-    Codec,
-    Gather,
-    NonFiniteError,
-    Outcome,
-    Permute,
-    Protocol,
-    ReduceScatter,
-    Request,
-    Rounds,
-    Scheme,
-    State,
-    Turn,
-    check_finite,
-    not_finite,
-)
+from .base import Codec, NonFiniteError, Outcome, Protocol, Rounds, Scheme, State, Turn, check_finite, not_finite
 from .payload import SIZE_BYTES, Buffer, Payload, Ragged, element_bytes, row_bytes
+from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter, Request
 from .wire import header
 from .wirelog import Collective, MessageLog, Operation, Work
 

@@ -9,24 +9,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.optim import Optimizer
 
-from .base import (
-    AllReduce,
-    AllToAll,
-    Gather,
-    Outcome,
-    Passes,
-    Protocol,
-    Rounds,
-    SchemeError,
-    Shape,
-    State,
-    Turn,
-    check_range,
-)
+from .base import Outcome, Passes, Protocol, Rounds, SchemeError, Shape, State, Turn, check_range
 from .decoded import Dense
 from .norms import power_sums
 from .optimizers import OneBitAdam
 from .payload import HEADER_BYTES, Payload
+from .requests import AllReduce, AllToAll, Gather
 from .wire import pack, packed_bytes, unpack
 
 

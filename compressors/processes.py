@@ -13,10 +13,10 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .base import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from .drivers import Driver, Frame, chunk_lengths, log_all_to_all, log_movement, log_reduction, permuted, sum_rows
 from .keys import hash64
 from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
+from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from .wire import check_header
 from .wirelog import Collective
 

@@ -9,27 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .base import (
-    AllToAll,
-    Codec,
-    Gather,
-    Outcome,
-    Passes,
-    Protocol,
-    Rate,
-    Rounds,
-    Scheme,
-    SchemeError,
-    Shape,
-    State,
-    Turn,
-    check_finite,
-)
+from .base import Codec, Outcome, Passes, Protocol, Rate, Rounds, Scheme, SchemeError, Shape, State, Turn, check_finite
 from .decoded import Dense, Nothing
 from .feedback import ErrorFeedback
 from .keys import Purpose, stream
 from .payload import Buffer, Payload, Ragged
 from .remember import Remembering
+from .requests import AllToAll, Gather
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import AllReduce, Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range
+from ..base import Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range
 from ..decoded import Dense, LowRank
 from ..keys import Purpose, stream
 from ..payload import Payload
+from ..requests import AllReduce
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from math import inf, prod
 import torch
 from torch import Tensor
 
-from ..base import AllReduce, Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range
+from ..base import Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range
 from ..decoded import Scaled
 from ..payload import Payload
+from ..requests import AllReduce
 from .coding import bucket_norms, flattened, random_levels
 from .rounding import rounding_keys
 from .shared import mean_of_levels, summed_dtype

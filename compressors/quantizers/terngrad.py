@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..base import AllReduce, Codec, Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range
+from ..base import Codec, Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range
 from ..decoded import Decoded, Scaled
 from ..payload import HEADER_BYTES, Payload
+from ..requests import AllReduce
 from ..wire import packed_bytes
 from .coded import TRITS, Coded, level_table
 from .coding import bucket_norms, flattened, pack_codes, pack_trits, random_levels, row_sums

@@ -6,10 +6,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..base import AllReduce, Broadcast, Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range, kept
+from ..base import Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range, kept
 from ..decoded import Aligned
 from ..indices import decode_indices, encode_indices, indices_bytes
 from ..payload import Payload
+from ..requests import AllReduce, Broadcast
 from ..wire import index_bits, packed_bytes
 from .selection import top_k
 

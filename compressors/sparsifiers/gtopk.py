@@ -6,10 +6,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..base import Broadcast, Outcome, Passes, Permute, Protocol, Rounds, Shape, State, Turn, check_range, kept
+from ..base import Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range, kept
 from ..decoded import RaggedSparse, Sparse
 from ..indices import indices_bytes
 from ..payload import HEADER_BYTES, Ragged
+from ..requests import Broadcast, Permute
 from .selection import top_k
 from .sparse import read_sparse, sparse_payload
 

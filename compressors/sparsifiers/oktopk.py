@@ -8,24 +8,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..base import (
-    AllReduce,
-    AllToAll,
-    Gather,
-    Outcome,
-    Passes,
-    Protocol,
-    Request,
-    Rounds,
-    Shape,
-    State,
-    Turn,
-    check_range,
-    kept,
-)
+from ..base import Outcome, Passes, Protocol, Rounds, Shape, State, Turn, check_range, kept
 from ..decoded import RaggedSparse
 from ..norms import power_sums
 from ..payload import HEADER_BYTES, Payload, Ragged
+from ..requests import AllReduce, AllToAll, Gather, Request
 from .selection import top_k
 
 _SURPLUS = 2

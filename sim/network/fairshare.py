@@ -6,83 +6,32 @@ one number, however many transfers there are, and the transfer that ends next is
 
 What happens at one instant is taken together before rates are computed again, and only for the links and classes that
 are connected, through transfers under way, to something that has changed.
-
-The tables are arrays of records, passed one by one: compiled code that picks them out of a tuple counts references at
-each access, which costs more than the work.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
-Table = NDArray[Any]
-"""Records; each kind is described by its dtype below."""
-F = TypeVar("F", bound=Callable[..., object])
+from .flowheaps import dequeue, enqueue, file, forget
+from .flowtables import (
+    CHANGES,
+    DIRTY,
+    ENDS,
+    EPOCH,
+    HEAP,
+    KINDS,
+    NONE,
+    QUEUE,
+    SOLUTIONS,
+    STARTS,
+    IntArray,
+    Table,
+    compiled,
+)
 
 INSTANT = 1e-14
 """Events closer than this, relative to the time, are one: equal transfers may differ by so much through rounding."""
 SAME_SHARE = 1e-12
 """Links whose fair shares differ by less than this, relatively, are saturated together."""
-
-NONE = -1
-STARTS, ENDS, CHANGES, STOPS = range(4)
-KINDS = 4
-HEAP, QUEUE, DIRTY, EPOCH, SOLUTIONS = range(5)
-"""Places in ``sizes``: lengths of the heap, the queue and the list of changed classes; the search's number; a count."""
-
-LINK = np.dtype([
-    ("capacity", "f8"),  # bytes a second
-    ("carried", "f8"),  # bytes, of transfers that have arrived
-    ("first", "i8"),  # where the classes that cross it begin in the list of crossings
-    ("busy", "i8"),  # how many classes with transfers under way cross it; they come first in that list
-    ("spare", "f8"),  # scratch: capacity not given away yet
-    ("users", "i8"),  # scratch: transfers without a rate yet
-    ("mark", "i8"),  # the last search that has seen it
-])  # fmt: skip
-CLASS = np.dtype([
-    ("first", "i8"),  # its links: crossed[first:stop]
-    ("stop", "i8"),
-    ("count", "i8"),  # transfers under way
-    ("rate", "f8"),  # bytes a second of each
-    ("served", "f8"),  # bytes that each had got at the time ``since``
-    ("since", "f8"),
-    ("head", "i8"),  # the transfer that ends next
-    ("end", "f8"),  # when it does, if nothing changes
-    ("place", "i8"),  # in the heap
-    ("mark", "i8"),
-    ("share", "f8"),  # scratch: the new rate
-])  # fmt: skip
-CROSSING = np.dtype([
-    ("link", "i8"),  # by class: a link that it crosses,
-    ("slot", "i8"),  # and where it stands in that link's part of the list below
-    ("user", "i8"),  # by link: a class that crosses it,
-    ("back", "i8"),  # and the place of that crossing by class
-])  # fmt: skip
-TRANSFER = np.dtype([
-    ("owner", "i8"),  # its class
-    ("group", "i8"),  # its collective
-    ("bytes", "f8"),
-    ("earliest", "f8"),  # when it may start
-    ("latency", "f8"),  # before its bytes move
-    ("settle", "f8"),  # after they have arrived
-    ("goal", "f8"),  # what its class has been served when it ends
-    ("after", "i8"),  # the next transfer of its class
-    ("waits", "i8"),  # how many transfers it still waits for
-    ("first", "i8"),  # those that wait for it: followers[first:stop]
-    ("stop", "i8"),
-    ("end", "f8"),  # when it was done
-])  # fmt: skip
-EVENT = np.dtype([("at", "f8"), ("what", "i8")])  # KINDS * index + kind
-CHANGE = np.dtype([("link", "i8"), ("capacity", "f8")])
-
-
-def compiled(function: F) -> F:
-    """Compile a function to machine code at its first call, and keep the result on disk."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 @compiled
@@ -241,7 +190,7 @@ def _deliver(
     classes[c].head, transfers[last].after = following, NONE
     if classes[c].count == 0:
         _part(c, links, crossings, classes)
-    _forget(c, classes, heap, sizes)
+    forget(c, classes, heap, sizes)
     _touch(c, classes, todo, sizes)
     return first
 
@@ -295,7 +244,7 @@ def _stop(
         links[crossings[k].link].carried += classes[c].served
     classes[c].head, classes[c].count = NONE, 0
     _part(c, links, crossings, classes)
-    _forget(c, classes, heap, sizes)
+    forget(c, classes, heap, sizes)
     _touch(c, classes, todo, sizes)
 
 
@@ -372,7 +321,7 @@ def _solve(
             end = classes[c].since + (transfers[classes[c].head].goal - classes[c].served) / rate
         if end != classes[c].end or classes[c].place == NONE:
             classes[c].end = end
-            _file(c, classes, heap, sizes)
+            file(c, classes, heap, sizes)
 
 
 @compiled
@@ -452,105 +401,3 @@ def _saturate(link: int, level: float, links: Table, crossings: Table, classes: 
                 links[crossed].spare -= level * classes[c].count
                 links[crossed].users -= classes[c].count
     return fixed
-
-
-# --------------------------------------------------------------------------------------------------------- heaps
-
-
-@compiled
-def enqueue(at_s: float, what: int, queue: Table, sizes: IntArray) -> None:
-    """Put an event into the queue; of equal times the smaller ``what`` is first."""
-    i = sizes[QUEUE]
-    sizes[QUEUE] = i + 1
-    while i > 0:
-        parent = (i - 1) // 2
-        if queue[parent].at < at_s or (queue[parent].at == at_s and queue[parent].what <= what):
-            break
-        queue[i].at, queue[i].what = queue[parent].at, queue[parent].what
-        i = parent
-    queue[i].at, queue[i].what = at_s, what
-
-
-@compiled
-def dequeue(queue: Table, sizes: IntArray) -> int:
-    """Take the first event from the queue."""
-    first: int = queue[0].what
-    size = sizes[QUEUE] - 1
-    sizes[QUEUE] = size
-    at_s, what = queue[size].at, queue[size].what
-    i = 0
-    while 2 * i + 1 < size:
-        child = 2 * i + 1
-        if child + 1 < size and (
-            queue[child + 1].at < queue[child].at
-            or (queue[child + 1].at == queue[child].at and queue[child + 1].what < queue[child].what)
-        ):
-            child += 1
-        if at_s < queue[child].at or (at_s == queue[child].at and what <= queue[child].what):
-            break
-        queue[i].at, queue[i].what = queue[child].at, queue[child].what
-        i = child
-    queue[i].at, queue[i].what = at_s, what
-    return first
-
-
-@compiled
-def _file(c: int, classes: Table, heap: IntArray, sizes: IntArray) -> None:
-    """Put a class where it belongs in the heap by its new end."""
-    if classes[c].place == NONE:
-        classes[c].place = sizes[HEAP]
-        heap[sizes[HEAP]] = c
-        sizes[HEAP] += 1
-    _sink(_rise(classes[c].place, classes, heap), classes, heap, sizes)
-
-
-@compiled
-def _forget(c: int, classes: Table, heap: IntArray, sizes: IntArray) -> None:
-    """Take a class out of the heap."""
-    hole = classes[c].place
-    classes[c].place = NONE
-    size = sizes[HEAP] - 1
-    sizes[HEAP] = size
-    if hole != size:
-        heap[hole] = heap[size]
-        classes[heap[hole]].place = hole
-        _sink(_rise(hole, classes, heap), classes, heap, sizes)
-
-
-@compiled
-def _rise(i: int, classes: Table, heap: IntArray) -> int:
-    """Move a class towards the root of the heap; of equal ends the lower number is first. Return where it rests."""
-    c = heap[i]
-    end = classes[c].end
-    while i > 0:
-        above = heap[(i - 1) // 2]
-        if classes[above].end < end or (classes[above].end == end and above < c):
-            break
-        heap[i] = above
-        classes[above].place = i
-        i = (i - 1) // 2
-    heap[i] = c
-    classes[c].place = i
-    return i
-
-
-@compiled
-def _sink(i: int, classes: Table, heap: IntArray, sizes: IntArray) -> None:
-    """Move a class away from the root of the heap."""
-    size = sizes[HEAP]
-    c = heap[i]
-    end = classes[c].end
-    while 2 * i + 1 < size:
-        child = 2 * i + 1
-        below = heap[child]
-        if child + 1 < size:
-            other = heap[child + 1]
-            if classes[other].end < classes[below].end or (classes[other].end == classes[below].end and other < below):
-                child, below = child + 1, other
-        if end < classes[below].end or (end == classes[below].end and c < below):
-            break
-        heap[i] = below
-        classes[below].place = i
-        i = child
-    heap[i] = c
-    classes[c].place = i

@@ -7,7 +7,9 @@ import numpy as np
 from ..cluster.topology import Changes, Routes, Terms
 from ..cluster.topology import Flows as Background
 from .critical import FloatArray
-from .fairshare import (
+from .fairshare import run
+from .flowheaps import enqueue
+from .flowtables import (
     CHANGE,
     CHANGES,
     CLASS,
@@ -22,8 +24,6 @@ from .fairshare import (
     TRANSFER,
     IntArray,
     Table,
-    enqueue,
-    run,
 )
 from .schedule import Schedule
 

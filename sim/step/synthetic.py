@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...compressors.base import AllReduce, AllToAll, Codec, Gather, Permute, ReduceScatter, Scheme, Shape, Turn
+from ...compressors.base import Codec, Scheme, Shape, Turn
 from ...compressors.drivers import Driver, Frame, Item, chunk_lengths, log_all_to_all, log_movement, log_reduction
 from ...compressors.keys import Purpose, stream
 from ...compressors.partition import Message, Partition
 from ...compressors.payload import Buffer, Payload, Ragged, element_bytes
+from ...compressors.requests import AllReduce, AllToAll, Gather, Permute, ReduceScatter
 from ...compressors.wire import header
 from ...compressors.wirelog import Collective, MessageLog, StepLog, Work
 

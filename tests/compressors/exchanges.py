@@ -15,29 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gradwire.compressors.base import (
-    AllReduce,
-    AllToAll,
-    Broadcast,
-    Gather,
-    Memory,
-    Outcome,
-    Passes,
-    Permute,
-    Protocol,
-    ReduceScatter,
-    Rounds,
-    Scheme,
-    SchemeError,
-    Shape,
-    State,
-    Turn,
-)
+from gradwire.compressors.base import Memory, Outcome, Passes, Protocol, Rounds, Scheme, SchemeError, Shape, State, Turn
 from gradwire.compressors.decoded import Dense
 from gradwire.compressors.drivers import Driver, Item
 from gradwire.compressors.payload import Buffer, Payload, Ragged
 from gradwire.compressors.processes import ProcessGroupDriver
 from gradwire.compressors.registry import SCHEMES
+from gradwire.compressors.requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from gradwire.compressors.spec import parse_scheme
 from gradwire.compressors.wire import WireError
 

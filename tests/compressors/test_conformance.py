@@ -13,18 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from torch import Tensor
 
-from gradwire.compressors.base import (
-    AllToAll,
-    Broadcast,
-    Codec,
-    Gather,
-    Permute,
-    Request,
-    Scheme,
-    SchemeError,
-    State,
-    Turn,
-)
+from gradwire.compressors.base import Codec, Scheme, SchemeError, State, Turn
 from gradwire.compressors.drivers import Frame, Item, StackedDriver
 from gradwire.compressors.feedback import ErrorFeedback
 from gradwire.compressors.lowrank.atomo import Atomo
@@ -35,6 +24,7 @@ from gradwire.compressors.quantizers.qsgd import QSGD
 from gradwire.compressors.quantizers.sharedqsgd import SharedQSGD
 from gradwire.compressors.quantizers.terngrad import SharedTernGrad, TernGrad
 from gradwire.compressors.remember import remember
+from gradwire.compressors.requests import AllToAll, Broadcast, Gather, Permute, Request
 from gradwire.compressors.sparsifiers.randomblock import RandomBlock
 from gradwire.compressors.sparsifiers.randomk import RandomK
 from gradwire.compressors.sparsifiers.sampledtopk import SampledTopK

@@ -4,21 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradwire.compressors.base import (
-    AllReduce,
-    AllToAll,
-    Broadcast,
-    Gather,
-    Outcome,
-    Permute,
-    ReduceScatter,
-    Scheme,
-    State,
-    Turn,
-)
+from gradwire.compressors.base import Outcome, Scheme, State, Turn
 from gradwire.compressors.decoded import Dense
 from gradwire.compressors.drivers import Driver, Item, StackedDriver
 from gradwire.compressors.payload import Payload, Ragged
+from gradwire.compressors.requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from gradwire.compressors.spec import parse_scheme
 from gradwire.compressors.wirelog import Collective, MessageLog, Work
 

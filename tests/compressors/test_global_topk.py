@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradwire.compressors.base import Permute, SchemeError, State, Turn
+from gradwire.compressors.base import SchemeError, State, Turn
 from gradwire.compressors.drivers import Frame, Item, StackedDriver
 from gradwire.compressors.registry import SCHEMES
+from gradwire.compressors.requests import Permute
 from gradwire.compressors.spec import parse_scheme
 
 Entries = dict[int, Fraction]

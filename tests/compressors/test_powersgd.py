@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradwire.compressors.base import AllReduce, SchemeError, State, Turn
+from gradwire.compressors.base import SchemeError, State, Turn
 from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.keys import Purpose, stream
 from gradwire.compressors.lowrank.powersgd import PowerSGD
+from gradwire.compressors.requests import AllReduce
 from gradwire.compressors.spec import parse_scheme
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,12 @@ from .scaling import Point, Scaling, step_cost
 
 _BUSIEST = 3
 """So many of the busiest links are named."""
+_AMPLE = Console(width=1000)  # measures what a table needs, whatever the real console has
+_BRIEF = {
+    "compute": ("forward_s", "backward_s", "optimizer_s"),
+    "encode +decode": ("encode_s", "decode_s"),
+    "exposed comm.": ("exposed_communication_s",),
+}
 _LEAST_SHOWN = 5e-4
 """Changes of the step by less than this share read as about 0."""
 
@@ -39,13 +46,23 @@ def heading(prediction: Prediction) -> str:
     return f"{job.model}, batch {job.batch} a worker, {workers} on {job.cluster.label}, {job.workload.device}"
 
 
-def phases_table(predictions: Sequence[Prediction]) -> Table:
-    """Return a row a scheme: what the step consists of, and what it achieves."""
-    titles = ["bytes\na step", *(name.replace(" ", "\n") for name in PHASES), "step", "samples/s"]
-    table = _table([*titles, "speed-up", "efficiency"])
+def phases_table(predictions: Sequence[Prediction], width: int) -> Table:
+    """Return a row a scheme: what the step consists of, and what it achieves.
+
+    Where ``width`` columns of text are too few, the model's phases are added up, and so are those of compression.
+    """
+    whole = _phases_table(predictions, {name: (variable,) for name, variable in PHASES.items()})
+    if _AMPLE.measure(whole).maximum <= width:
+        return whole
+    return _phases_table(predictions, _BRIEF)
+
+
+def _phases_table(predictions: Sequence[Prediction], phases: dict[str, tuple[str, ...]]) -> Table:
+    titles = ["bytes\na step", *(name.replace(" ", "\n") for name in phases), "step", "samples\n/s"]
+    table = _table([*titles, "speed-\nup", "effi-\nciency"])
     for one in predictions:
-        phases = (format_seconds(float(getattr(one.timeline, name)[0])) for name in PHASES.values())
-        sizes = format_bytes(sum(one.sent_bytes)), *phases, format_seconds(one.step_s)
+        seconds = (sum(float(getattr(one.timeline, name)[0]) for name in names) for names in phases.values())
+        sizes = format_bytes(sum(one.sent_bytes)), *map(format_seconds, seconds), format_seconds(one.step_s)
         rates = significant(one.throughput), format_ratio(one.speedup), format_percent(one.efficiency)
         table.add_row(one.job.scheme, *sizes, *rates)
     return table
@@ -53,12 +70,12 @@ def phases_table(predictions: Sequence[Prediction]) -> Table:
 
 def scaling_table(scaling: Scaling, price: Price | None) -> Table:
     """Return a row for each scheme and number of workers; without a price, no costs."""
-    titles = ["workers", "batch a\nworker", "step", "exposed\ncommunication", "samples/s", "speed-up", "efficiency"]
+    titles = ["workers", "batch a\nworker", "step", "exposed\ncomm.", "samples\n/s", "speed-\nup", "effi-\nciency"]
     costs: dict[str, Callable[[Point], float | None]] = {}
     if price is not None:
-        costs["cost of\na step"] = lambda point: point.step_cost
+        costs[f"{price.currency or 'cost'}\na step"] = lambda point: point.step_cost
     if price is not None and price.steps is not None:
-        costs[f"of {price.steps:,}\nsteps"] = lambda point: point.run_cost
+        costs[f"{price.currency or 'cost'} of\n{price.steps:,} steps"] = lambda point: point.run_cost
     table = _table([*titles, *costs])
     before = ""
     for point in scaling.points:
@@ -73,7 +90,7 @@ def scaling_table(scaling: Scaling, price: Price | None) -> Table:
             significant(point.throughput),
             format_ratio(point.speedup),
             format_percent(point.efficiency),
-            *(price.text(cost(point) or 0.0) for cost in costs.values() if price is not None),
+            *(significant(cost(point)) for cost in costs.values()),
         )
         before = point.scheme
     return table
@@ -81,7 +98,7 @@ def scaling_table(scaling: Scaling, price: Price | None) -> Table:
 
 def _table(titles: Iterable[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("\nscheme", overflow="fold")
+    table.add_column("\nscheme", overflow="fold", min_width=10)
     for title in titles:
         table.add_column(Text(title if "\n" in title else f"\n{title}"), justify="right", no_wrap=True)
     return table

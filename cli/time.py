@@ -71,7 +71,7 @@ def time(
         scaled = scale(jobs, numbers, strong, per_hour, steps, lambda: advance(None)) if numbers else None
     console = _console()
     _say(console, heading(predictions[0]))
-    console.print(phases_table(predictions))
+    console.print(phases_table(predictions, console.width))
     _say(console, f"compute times: {predictions[0].workload.source}")
     for one, own in zip(predictions, effects, strict=True):
         _say(console, f"\n{one.job.scheme}")

@@ -1,11 +1,15 @@
 """`gradwire time` as a person uses it: what it prints and writes, and what bad input says."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from gradwire.analysis.predictions import phases_table
 from gradwire.cli import app
+from gradwire.sim.prediction import make_job, predict
 
 RUNNER = CliRunner()
 TOPK = "ef(topk(density=0.01))"
@@ -40,6 +44,22 @@ def test_a_prediction_says_what_stands_behind_it():
     assert "cost" not in result.stdout.replace("compression costs", "")
 
 
+def test_narrow_tables_add_phases_up():
+    wide, narrow = (_phases(width) for width in (160, 80))
+    assert "backward" in wide
+    assert "compute" in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
+    for text in ("102 MB", "97.0 ms", "103 ms", "200 ms", "2,560", "7.75x", "48 %"):
+        assert text in narrow
+
+
+def _phases(width):
+    console = Console(width=width, file=io.StringIO())
+    made = predict(make_job({"model": "resnet50", "training": {"workers": 16}}))
+    console.print(phases_table([made], width))
+    return console.file.getvalue()
+
+
 def test_numbers_of_the_file_are_those_of_the_table(tmp_path):
     result = call("resnet50", "--workers", "4", "--json", "out.json", "--price", "3.6", "--steps", "1000")
     assert result.exit_code == 0, result.output
@@ -59,8 +79,10 @@ def test_scaling_is_shown_drawn_and_written(tmp_path):
     result = call("resnet50", "--cluster", "aws-p3-16xlarge", "--steps", "100000", *options)
     assert result.exit_code == 0, result.output
     assert "weak scaling: each worker's batch is constant" in result.output
-    assert "of 100,000" in result.output
-    assert "USD" in result.output
+    titles = [line.split() for line in result.output.partition("weak scaling")[2].splitlines()[2:4]]
+    assert [title[-2:] for title in titles] == [["USD", "of"], ["100,000", "steps"]]
+    row = next(line.split() for line in result.output.partition("weak scaling")[2].splitlines() if "dense" in line)
+    assert (row[1:3], row[-2:]) == (["2", "32"], ["0.000165", "16.5"])  # 2 x 97.1 ms at 3.06 an hour
     assert "without effect" not in result.output
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
     data = json.loads((tmp_path / "out.json").read_text())["scaling"]

@@ -16,10 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradwire.compressors.base import NonFiniteError, State
+from gradwire.compressors.base import NonFiniteError
 from gradwire.compressors.drivers import StackedDriver
-from gradwire.compressors.partition import Parameter, Unit
-from gradwire.compressors.regroup import regrouped
 from gradwire.sim.training.train import _Trainer
 
 pytestmark = pytest.mark.slow
@@ -37,6 +35,7 @@ SECOND = "resumed refused"
 @pytest.fixture(scope="module")
 def jobs() -> ModuleType:
     """The module beside this file that the tests share with the processes that they start."""
+    sys.path.insert(0, str(Path(__file__).parent))  # where the script's own imports are found when it is a process
     spec = spec_from_file_location("ddp_jobs", Path(__file__).with_name("ddp_jobs.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -72,7 +71,7 @@ Found = Callable[[str], list[Any]]
 @pytest.fixture(scope="module")
 def found(jobs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What each rank's job left; all jobs run in one group, but those that need new processes."""
-    assert jobs.cases(rounded=False)  # fails here rather than in every process
+    assert jobs.ddp_task.cases(rounded=False)  # fails here rather than in every process
     folder = tmp_path_factory.mktemp("ddp")
     ranks = [a | b for a, b in zip(run(folder, FIRST.split()), run(folder, SECOND.split()), strict=True)]
     return lambda job: [rank[job] for rank in ranks]
@@ -91,7 +90,7 @@ def largest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 def simulated(jobs: ModuleType) -> list[dict[str, Any]]:
     """What the simulator makes of the same trainings, with all workers stacked in one process."""
     results = []
-    for task, scheme, plan in jobs.trainings():
+    for task, scheme, plan in jobs.ddp_task.trainings():
         trainer = _Trainer(task, scheme, plan, StackedDriver(N))
         for step in range(plan.steps):
             assert trainer.step(step) is None
@@ -103,7 +102,7 @@ def simulated(jobs: ModuleType) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("rounded", [False, True])
 def test_every_scheme_trains_as_in_the_simulation(rounded, jobs, found, simulated):
     """In float64 sums differ by their order alone, about 1e-16 a step; rounded ones are added in rank order."""
-    texts = jobs.cases(rounded)
+    texts = jobs.ddp_task.cases(rounded)
     assert texts
     for rank in found("equal"):
         for i, text in enumerate(texts):
@@ -119,19 +118,21 @@ def net(parameters: dict[str, Tensor], number: int) -> dict[str, Tensor]:
 
 
 def test_the_networks_that_are_compared_have_learnt(jobs, simulated):
-    assert {name: tuple(p.shape) for name, p in jobs.Points().model().named_parameters()} == jobs.SHAPES
-    start = dict(jobs.new_model(jobs.Together(), jobs.plan_of("layer")).named_parameters())
+    assert {
+        name: tuple(p.shape) for name, p in jobs.ddp_task.Points().model().named_parameters()
+    } == jobs.ddp_task.SHAPES
+    start = dict(jobs.ddp_task.new_model(jobs.ddp_task.Together(), jobs.ddp_task.plan_of("layer")).named_parameters())
     numbers: dict[str, list[float]] = {}
     for name, end in simulated[0]["parameters"].items():
         numbers.setdefault(name.split(".")[1], []).append(float((end - start[name].detach()).abs().max()))
     assert min(map(max, numbers.values())) > 1e-4  # of single layers a scheme may send nothing
-    assert len(numbers) == len(jobs.cases(rounded=False))
+    assert len(numbers) == len(jobs.ddp_task.cases(rounded=False))
 
 
 def test_schemes_train_as_in_the_simulation_on_the_whole_model_too(jobs, found, simulated):
     for rank in found("equal"):
         for case, (own, expected) in enumerate(zip(rank, simulated, strict=True)):
-            if jobs.trainings()[case][2].unit == "model":
+            if jobs.ddp_task.trainings()[case][2].unit == "model":
                 assert largest(own["parameters"], expected["parameters"]) <= 1e-9, case
 
 
@@ -139,7 +140,7 @@ def test_in_float32_they_train_as_in_the_simulation_to_rounding(jobs, found, sim
     """Twenty steps of parameters of about 1, each with errors of some 1e-7, times the growth of differences."""
     for rank in found("equal"):
         for case, (own, expected) in enumerate(zip(rank, simulated, strict=True)):
-            if jobs.trainings()[case][2].dtype == "float32":
+            if jobs.ddp_task.trainings()[case][2].dtype == "float32":
                 assert largest(own["parameters"], expected["parameters"]) <= 1e-5, case
 
 
@@ -343,7 +344,7 @@ def test_half_precision_gradients_have_memories_in_float32(dtype, ulp, jobs, fou
     for r, rank in enumerate(found("half")):
         steps, memories = rank[dtype]
         residuals = check_topk_ef(steps, ulp, dtype)
-        for name, expected in zip(jobs.SHAPES, residuals, strict=True):
+        for name, expected in zip(jobs.ddp_task.SHAPES, residuals, strict=True):
             residual = by_name(memories)[name]["elements"]["residual"]
             assert residual.dtype == torch.float32
             np.testing.assert_allclose(residual[0].numpy(), expected[r], rtol=1e-6, atol=1e-7)
@@ -391,13 +392,13 @@ def test_rates_are_those_of_the_parameters_groups(unit, jobs, found):
 def test_nothing_is_lost_when_buckets_change(job, jobs, found):
     """What all steps gave and what is still remembered add up to all gradients, each weighed by its rate."""
     ranks = [rank["bucket"] if job == "rates" else (rank["steps"], rank["memories"]) for rank in found(job)]
-    for i, name in enumerate(jobs.SHAPES):
+    for i, name in enumerate(jobs.ddp_task.SHAPES):
         layer = i // 2
         rates = [jobs.rates_at(s)[layer] if job == "rates" else 0.05 for s in range(len(ranks[0][0]))]
         steps = ranks[0][0]
         came = sum(rate * means[i] for rate, (_, means, _) in zip(rates, steps, strict=True))
         asked = sum(rate * gradients[i].mean(0) for rate, (gradients, _, _) in zip(rates, steps, strict=True))
-        waits = torch.stack([remembered(memories, name, jobs.SHAPES) for _, memories in ranks]).mean(0)
+        waits = torch.stack([remembered(memories, name, jobs.ddp_task.SHAPES) for _, memories in ranks]).mean(0)
         torch.testing.assert_close(came + waits, asked, rtol=0, atol=1e-12)
         assert waits.abs().max() > 1e-4
 
@@ -431,65 +432,6 @@ def test_parameters_that_not_everybody_uses(found):
             assert dense[name] is None or not dense[name].any()
             assert sparse[name] is None or not sparse[name].any()
         assert torch.equal(sparse["own.weight"].reshape(-1), torch.tensor([own] * 3 + [0.0] * 3))
-
-
-# -------------------------------------------------------------------------------------------------------- regrouping
-
-
-def unit_of(*parameters: tuple[str, tuple[int, ...]]) -> Unit:
-    found, start = [], 0
-    for name, shape in parameters:
-        found.append(Parameter(name, shape, start))
-        start = found[-1].stop
-    return Unit(tuple(found))
-
-
-def state_of(values: list[float], **shared: Any) -> State:
-    return State({"residual": torch.tensor([values])}, {"q": torch.ones(1, 2)}, shared)
-
-
-A, B, C = ("a", (2,)), ("b", (2, 1)), ("c", (1,))
-
-
-def test_elements_and_their_rates_follow_their_parameters():
-    whole = unit_of(A, B, C)
-    state = state_of([1.0, 2, 3, 4, 5], lr=0.5)
-    found = regrouped(state_of([0.0] * 3, lr=1.0), unit_of(C, B), [(whole, state)])
-    assert found.elements["residual"].tolist() == [[5, 3, 4]]
-    assert found.shared == {"lr": 0.5}
-    found = regrouped(
-        state_of([0.0] * 2, lr=1.0), unit_of(B), [(whole, state_of([1.0, 2, 3, 4, 5], lr=torch.arange(5)))]
-    )
-    assert found.elements["residual"].tolist() == [[3, 4]]
-    assert found.shared["lr"].tolist() == [[2], [3]]  # in the lone parameter's shape
-
-
-def test_units_with_different_rates_join_to_a_rate_for_each_element():
-    sources = [(unit_of(A), state_of([1.0, 2], lr=0.5)), (unit_of(C), state_of([3.0], lr=0.25))]
-    found = regrouped(state_of([0.0] * 3, lr=1.0), unit_of(C, A), sources)
-    assert found.elements["residual"].tolist() == [[3, 1, 2]]
-    assert found.shared["lr"].tolist() == [0.25, 0.5, 0.5]
-
-
-def test_what_belongs_to_a_unit_as_a_whole_starts_anew():
-    source = State({"residual": torch.ones(1, 2)}, {"q": torch.full((1, 2), 7.0)}, {"lr": 1.0, "p": torch.zeros(3, 1)})
-    fresh = State({"residual": torch.zeros(1, 2)}, {"q": torch.ones(1, 2)}, {"lr": 1.0, "p": torch.ones(4, 1)})
-    found = regrouped(fresh, unit_of(A), [(unit_of(A), source)])
-    assert found.elements["residual"].tolist() == [[1, 1]]
-    assert found.rows["q"].tolist() == [[1, 1]]
-    assert found.shared["p"].tolist() == [[1]] * 4
-
-
-def test_levels_within_are_carried_over_too():
-    outer = State(inner=state_of([1.0, 2], lr=0.5))
-    found = regrouped(State(inner=state_of([0.0, 0], lr=1.0)), unit_of(A), [(unit_of(A), outer)])
-    assert found.inner.elements["residual"].tolist() == [[1, 2]]
-    assert found.inner.shared == {"lr": 0.5}
-
-
-def test_a_unit_with_a_parameter_that_nobody_knew_starts_anew():
-    found = regrouped(state_of([0.0] * 3, lr=1.0), unit_of(A, C), [(unit_of(A), state_of([1.0, 2], lr=0.5))])
-    assert not found.elements["residual"].any()
 
 
 def test_an_error_about_values_survives_the_way_between_processes():

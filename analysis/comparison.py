@@ -50,6 +50,8 @@ class Row:
         "completed", or how it failed.
     cost_source : str
         Where the costs of encoding and decoding come from.
+    engine : str
+        What timed the steps, and why: "closed-form: ..." or "events: ...".
     """
 
     scheme: str
@@ -65,6 +67,7 @@ class Row:
     completed_steps: int
     status: str
     cost_source: str
+    engine: str = ""
     speedup: float | None = None
     step_speedup: float | None = None
 
@@ -200,6 +203,7 @@ def _row(one: xr.Dataset) -> Row:
         completed_steps=int(one["completed_steps"]),
         status=str(one["status"].item()),
         cost_source=str(one["cost_source"].item()),
+        engine=str(one["engine"].item()) if "engine" in one else "",
     )
 
 
@@ -229,6 +233,8 @@ def _notes(dataset: xr.Dataset, rows: list[Row], baseline: Row | None) -> Iterab
     for source in sorted({row.cost_source for row in rows if row.estimated}):
         names = ", ".join(row.scheme for row in rows if row.estimated and row.cost_source == source)
         yield f"The cost of encoding and decoding rests on estimates for {names}: {source}."
+    for why in dict.fromkeys(row.engine.partition(": ")[2] for row in rows if row.engine.startswith("events")):
+        yield f"Every transfer was played by the event engine: {why}."
     yield "Each scheme was trained once, from one seed: small differences of the metric may be chance."
 
 

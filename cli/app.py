@@ -10,6 +10,7 @@ from .guard import guarded
 from .ls import ls
 from .run import keys_help, run
 from .show import show
+from .time import time
 
 app = typer.Typer(
     name="gradwire",
@@ -34,6 +35,8 @@ def main(
     """Find out whether compressing gradients makes a training job finish sooner, without hurting its accuracy."""
 
 
-app.command(epilog=keys_help())(guarded(run))
-for command in (ls, cp, show):
+_STORED = "interrupted; what was trained is stored, and the same command goes on from there"
+
+app.command(epilog=keys_help())(guarded(run, _STORED))
+for command in (time, ls, cp, show):
     app.command()(guarded(command))

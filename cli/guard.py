@@ -20,8 +20,8 @@ def say(message: str) -> None:
         typer.echo(f"gradwire: {line}", err=True)
 
 
-def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Return a command that ends as the module's first line says."""
+def guarded(command: Callable[P, None], interrupted: str = "interrupted") -> Callable[P, None]:
+    """Return a command that ends as the module's first line says, and what it says if it is interrupted."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -31,7 +31,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             say(str(error))
             raise typer.Exit(MISTAKE) from error
         except KeyboardInterrupt as error:
-            say("interrupted; what was trained is stored, and the same command goes on from there")
+            say(interrupted)
             raise typer.Exit(INTERRUPTED) from error
 
     return run

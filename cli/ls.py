@@ -1,9 +1,10 @@
-"""`gradwire ls`: what there is to name in an experiment."""
+"""`gradwire ls`: what there is to name in an experiment or a prediction."""
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import StrEnum
+from math import prod
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ from ..compressors.base import Scheme
 from ..compressors.registry import MEMORIES, SCHEMES, WRAPPERS
 from ..sim.cluster import CLUSTERS, load_cluster
 from ..sim.experiment import EXPERIMENTS, load_experiment
+from ..sim.models import MODELS
+from ..sim.models.times import published_steps
 from ..sim.step.device import DEVICES
 from ..sim.tasks import TASKS
 
@@ -32,11 +35,12 @@ class Kind(StrEnum):
     TASKS = "tasks"
     CLUSTERS = "clusters"
     DEVICES = "devices"
+    MODELS = "models"
     EXPERIMENTS = "experiments"
 
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what an experiment can name."""
+    """List what an experiment or a prediction can name."""
     titles, generator = _LISTS[kind]()
     rows = list(generator)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -115,6 +119,16 @@ def _devices() -> tuple[tuple[str, ...], Rows]:
     return ("device", "peak", "efficiency", "memory", "kernel launch", "sources"), rows()
 
 
+def _models() -> tuple[tuple[str, ...], Rows]:
+    def rows() -> Rows:
+        for name, model in MODELS.items():
+            elements = sum(prod(shape) for _, shape in model.parameters())
+            times = ", ".join(f"{step.device} at {step.batch}" for step in published_steps().get(name, ()))
+            yield name, f"{elements:,}", model.sample, str(model.batch), times or "none", model.source
+
+    return ("model", "parameters", "sample", "batch", "published times", "source"), rows()
+
+
 def _experiments() -> tuple[tuple[str, ...], Rows]:
     def rows() -> Rows:
         for name in EXPERIMENTS:
@@ -129,5 +143,6 @@ _LISTS: dict[Kind, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     Kind.TASKS: _tasks,
     Kind.CLUSTERS: _clusters,
     Kind.DEVICES: _devices,
+    Kind.MODELS: _models,
     Kind.EXPERIMENTS: _experiments,
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .payload import Ragged
 
-_PIECE = 1 << 17  # values that stay in a cache
+_PIECE = 1 << 20  # values that stay in a cache, and are enough for several threads
 
 
 class Decoded(ABC):

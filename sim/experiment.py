@@ -237,7 +237,7 @@ def load_experiment(source: Path | str, overrides: Sequence[str] = (), schemes: 
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source} is no valid TOML: {error}") from error
     for override in overrides:
-        _set(data, override)
+        set_key(data, override)
     _find_cluster_file(data, path.parent)
     if schemes:
         data["schemes"] = list(schemes)
@@ -293,8 +293,8 @@ def _find_cluster_file(data: dict[str, Any], folder: Path) -> None:
         section["file"] = str(folder / file)
 
 
-def _set(data: dict[str, Any], override: str) -> None:
-    """Set a dotted key."""
+def set_key(data: dict[str, Any], override: str) -> None:
+    """Set a dotted key, as ``training.steps=100`` says; raises ``ExperimentError`` if it says nothing of the kind."""
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):

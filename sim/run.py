@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..compressors.base import Scheme
 from .experiment import Experiment
 from .step.analytic import analytic_workload
-from .step.overhead import Origin, cost_of
+from .step.overhead import cost_source
 from .step.timeline import Timeline, timeline
 from .step.workload import Workload, ready_after
 from .tasks.base import Task
@@ -34,13 +34,6 @@ _SECONDS = {
     "end_s": "end of the step since the start of the run",
     "communication_s": "time for which the communication stream is busy",
     **{f"{phase}_s": f"time of the step spent on: {phase.replace('_', ' ')}" for phase in PHASES},
-}
-
-_ORIGINS: dict[Origin, str] = {
-    "given": "given",
-    "published": "published figure",
-    "scaled": "published figure of another device, scaled by memory bandwidth",
-    "roofline": "roofline estimate",
 }
 
 
@@ -104,6 +97,8 @@ class Run:
         data["completed_steps"] = "scheme", np.array([len(row.trajectory.logs) for row in rows])
         data["status"] = "scheme", np.array([row.trajectory.status for row in rows], dtype=object)
         data["cost_source"] = "scheme", np.array([row.cost_source for row in rows], dtype=object)
+        engines = [f"{row.timeline.engine}: {row.timeline.why}" for row in rows]
+        data["engine"] = "scheme", np.array(engines, dtype=object), {"long_name": "what timed the steps, and why"}
         return data
 
     def _attributes(self) -> dict[str, str | int | float]:
@@ -159,7 +154,9 @@ def run(
     for scheme in schemes:
         trajectory = _trajectory(experiment, task, digest, scheme, store, progress)
         done[str(scheme)] = SchemeRun(
-            trajectory, time_trajectory(experiment, task, trajectory, work), _cost_source(experiment, trajectory)
+            trajectory,
+            time_trajectory(experiment, task, trajectory, work),
+            cost_source(trajectory.logs, experiment.overhead, experiment.workload.device_model()),
         )
     return Run(experiment, task, done)
 
@@ -204,14 +201,6 @@ def _trajectory(
     if progress is not None:
         progress(str(scheme), plan.steps)
     return trajectory
-
-
-def _cost_source(experiment: Experiment, trajectory: Trajectory) -> str:
-    """Say where the cost of encoding and decoding comes from."""
-    works = {work for log in trajectory.logs for message in log for work in message.work}
-    device = experiment.workload.device_model()
-    origins = {charge.origin for work in works for charge in cost_of(work, experiment.overhead, device)}
-    return " and ".join(_ORIGINS[origin] for origin in _ORIGINS if origin in origins) or "none"
 
 
 def _times(row: SchemeRun, evaluated: NDArray[np.int64]) -> NDArray[np.float64]:

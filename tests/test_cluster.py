@@ -25,15 +25,12 @@ def test_the_simple_form_is_equal_hosts_on_one_switch():
     topology = simple.topology(3)
     assert topology.names == ("host0 up", "host1 up", "host2 up", "host0 down", "host1 down", "host2 down")
     assert topology.capacity_bps.tolist() == [10e9] * 6
-    assert simple.beyond_simple == ()
-    simple.require_simple()
     assert simple.terms(10**9) == (0, 20e-6, 30e-6, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("name", [name for name in CLUSTERS if name.startswith(("ethernet", "infiniband"))])
 def test_simple_presets_stay_simple_and_uniform(name):
     preset = load_cluster(name)
-    preset.require_simple()
     numbers = preset.uniform(16)
     assert isinstance(numbers, Uniform)
     assert numbers[:5] == (16, 1, preset.bandwidth, preset.latency, preset.launch)
@@ -77,7 +74,7 @@ def test_pieces_replace_what_they_name_from_their_size_on():
 
 def test_the_price_is_a_note():
     assert cluster(price={"per_gpu_hour": 3.06}).price.per_gpu_hour == 3.06
-    cluster(price={"per_gpu_hour": 3.06}).require_simple()
+    assert cluster(price={"per_gpu_hour": 3.06}).uniform(4) == cluster().uniform(4)
 
 
 @pytest.mark.parametrize(
@@ -217,11 +214,6 @@ def test_more_workers_than_gpus_are_refused():
             refused(9)
     with pytest.raises(InputError, match="workers = 0: allowed: 1 or more"):
         small.topology(0)
-
-
-def test_a_cluster_that_three_numbers_do_not_describe_is_not_timed_yet():
-    with pytest.raises(InputError, match="runs cannot be timed with gpus, intra, reduce yet"):
-        cluster(gpus=2, intra=INTRA, reduce="1 GB/s").require_simple()
 
 
 def test_a_file_is_read_and_its_faults_are_said(tmp_path):

@@ -1,10 +1,13 @@
 """Clusters in experiments: from a preset, a file or tables, written completely and read back the same."""
 
+import json
 import tomllib
 
 import pytest
+import tomli_w
+from typer.testing import CliRunner
 
-from gradwire.compressors.errors import InputError
+from gradwire.cli import app
 from gradwire.sim.cluster import CLUSTERS, load_cluster
 from gradwire.sim.cluster.cluster import make_cluster
 from gradwire.sim.experiment import ExperimentError, load_experiment, validate_experiment
@@ -133,9 +136,36 @@ def test_more_workers_than_gpus_are_refused():
     assert experiment({**BASE, "hosts": 4}, workers=4).cluster.cluster().hosts == 4
 
 
-def test_a_cluster_of_more_than_three_numbers_is_refused_before_training(tmp_path):
-    with pytest.raises(
-        InputError, match=r"^cluster: runs cannot be timed with efficiency, gpus, intra, .* yet; allowed: bandwidth"
-    ):
-        run(experiment(EVERYTHING), Store(tmp_path))
-    assert not list(tmp_path.iterdir())
+LEAVES = {"kind": "leaf-spine", "hosts_per_leaf": 2, "spines": 2, "oversubscription": 4.0}
+FOUR_GPUS = {"gpus": 4, "intra": {"bandwidth": "50 GB/s", "latency": "4 us"}}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "engine", "note"),
+    [
+        ({**BASE, "fabric": LEAVES}, "events: the leaf-spine is oversubscribed 4:1", True),
+        ({**BASE, **FOUR_GPUS}, "closed-form: hosts and links are equal", False),
+        (EVERYTHING, "events: background flows take part", True),
+    ],
+    ids=["leaf-spine", "4 GPUs a host", "everything"],
+)
+def test_runs_on_any_cluster_say_what_timed_them(tmp_path, monkeypatch, cluster, engine, note):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab.toml").write_text(tomli_w.dumps(cluster))
+    changes = ["task={name='logistic'}", "training={workers=8, steps=2, evaluate_every=2}", "cluster={file='lab.toml'}"]
+    options = [part for change in changes for part in ("--set", change)]
+    result = CliRunner().invoke(app, ["run", *options, "--scheme", "dense", "--store", "store", "--out", "made"])
+    assert result.exit_code == 0, result.output
+    row = json.loads((tmp_path / "made" / "summary.json").read_text())["schemes"][0]
+    assert row["engine"].startswith(engine)
+    assert ("played by the event engine" in result.output) == note
+
+
+def test_a_ring_over_two_hosts_of_four_takes_the_time_of_its_slowest_link(tmp_path):
+    """A logistic regression's few parameters cost little but the latency of 14 rounds, and one launch."""
+    written = experiment({**BASE, **FOUR_GPUS}, evaluate_every=2)
+    data = run(written, Store(tmp_path)).dataset()
+    parameters = int(data.attrs["parameters"])
+    hops, chunk = 14, parameters * 4 / 8
+    expected = 20e-6 + hops * (30e-6 + 8 * chunk / 10e9)
+    assert data["communication_s"].values.ravel() == pytest.approx([expected] * 2, rel=1e-4)

@@ -241,7 +241,7 @@ def table(text: str, after: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-@pytest.mark.parametrize("command", ["run", "ls", "cp", "show"])
+@pytest.mark.parametrize("command", ["run", "time", "ls", "cp", "show"])
 def test_command_page_has_the_words_of_the_help(command: str) -> None:
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     outcome = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
@@ -310,7 +310,7 @@ def default(model: type[BaseModel], key: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@pytest.mark.parametrize("kind", ["schemes", "clusters", "devices"])
+@pytest.mark.parametrize("kind", ["schemes", "clusters", "devices", "models"])
 def test_list_page_has_what_is_listed(kind: str) -> None:
     """Column by column, for cells of the command's table go over several lines."""
     page = (DOCS / "reference" / "lists.md").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """Dense: every entry, uncompressed, in its own or another dtype; the baseline."""
 
+import math
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -14,8 +15,6 @@ from ..payload import Payload
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _RELATIVE_ERROR = {"native": 0.0, "fp32": 2.0**-24, "bf16": 2.0**-8, "fp16": 2.0**-11}
-_INFINITY = 0x7C00  # in fp16
-_PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Dense(Codec):
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         values = payload.fixed(0)
-        if self.dtype == "fp16" and any(map(_overflows, _pieces(values[0]))):
+        if self.dtype == "fp16" and _overflows(values):
             raise NonFiniteError(
                 f"step {turn.step}: the sum over all workers of {turn.unit} exceeds fp16, which ends at 65504"
             )
@@ -91,24 +90,13 @@ def _to_fp16(flat: Tensor, scheme: Scheme, turn: Turn) -> Tensor:
     NonFiniteError
         If a value exceeds the range, with step, unit and workers.
     """
-    values = torch.empty(flat.shape, dtype=torch.float16, device=flat.device)
-    large = []
-    for rank, row, out in zip(turn.ranks, flat, values, strict=True):
-        # Piece by piece, so that each is still in the cache when it is checked.
-        over = [_overflows(narrow.copy_(wide)) for wide, narrow in zip(_pieces(row), _pieces(out), strict=True)]
-        if any(over):
-            large.append(rank)
+    values = flat.to(torch.float16)
+    large = [rank for rank, row in zip(turn.ranks, values, strict=True) if _overflows(row)]
     if large:
         raise not_finite(turn, tuple(large), scheme)
     return values
 
 
-def _pieces(row: Tensor) -> list[Tensor]:
-    return [row[start : start + _PIECE] for start in range(0, len(row), _PIECE)]
-
-
 def _overflows(values: Tensor) -> bool:
-    """Return whether any fp16 is infinite or NaN, by its bits, which are compared faster than halves."""
-    bits = values.view(torch.int16)
-    signed = bits.bitwise_xor(torch.iinfo(torch.int16).min)
-    return max(int(bits.amax()), int(signed.amax())) >= _INFINITY
+    """Return whether any fp16 is infinite or NaN, which the smallest and the largest tell."""
+    return not all(map(math.isfinite, map(float, torch.aminmax(values))))

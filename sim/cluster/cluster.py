@@ -96,29 +96,6 @@ class Cluster(Details):
         """What it is in a few words, such as "leaf-spine, 8 GPUs a host"."""
         return self.fabric.kind + (f", {self.gpus} GPUs a host" if self.gpus > 1 else "")
 
-    @property
-    def beyond_simple(self) -> tuple[str, ...]:
-        """The keys by which it is more than equal hosts of one GPU on one switch that is never the bottleneck."""
-        harmless = {"hosts", "price", "description", "source", "bandwidth", "latency", "launch"}
-        fields = type(self).model_fields.items()
-        return tuple(
-            key
-            for key, field in fields
-            if key not in harmless and getattr(self, key) != field.get_default(call_default_factory=True)
-        )
-
-    def require_simple(self) -> None:
-        """Refuse what bandwidth, latency and launch alone do not describe.
-
-        Raises
-        ------
-        InputError
-            If there is more to the cluster; the message names the keys.
-        """
-        if self.beyond_simple:
-            keys = ", ".join(self.beyond_simple)
-            raise InputError(f"cluster: runs cannot be timed with {keys} yet; allowed: bandwidth, latency, launch")
-
     def all_terms(self) -> tuple[Terms, ...]:
         """Return what collectives pay besides the bandwidth, by rising size, the first from 0 bytes."""
         intra_s = 0.0 if self.intra is None else self.intra.latency

@@ -55,3 +55,15 @@ def images(module: nn.Module, batch: int) -> Tensor:
         x, y = torch.empty(batch, 3, 224, 224), torch.empty(batch, dtype=torch.int64)
         loss: Tensor = nn.functional.cross_entropy(module(x), y)
     return loss
+
+
+def next_words(length: int) -> Callable[[nn.Module, int], Tensor]:
+    """Return how a language model is run, on sequences of so many tokens."""
+
+    def run(module: nn.Module, batch: int) -> Tensor:
+        with META:
+            tokens = torch.empty(batch, length, dtype=torch.int64)
+            loss: Tensor = nn.functional.cross_entropy(module(tokens).flatten(0, 1), tokens.flatten())
+        return loss
+
+    return run

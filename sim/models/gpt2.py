@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import META, Model
+from .base import Model, next_words
 from .transformer import attention
 
 WORDS, LENGTH, WIDTH, LAYERS = 50_257, 1024, 768, 12
@@ -55,12 +55,6 @@ class GPT2Model(nn.Module):
         return nn.functional.linear(self.transformer["ln_f"](x), words.get_parameter("weight"))
 
 
-def _run(module: nn.Module, batch: int) -> Tensor:
-    with META:
-        tokens = torch.empty(batch, LENGTH, dtype=torch.int64)
-        return nn.functional.cross_entropy(module(tokens).flatten(0, 1), tokens.flatten())
-
-
 GPT2 = Model(
     name="gpt2",
     title="GPT-2, 124 M",
@@ -68,5 +62,5 @@ GPT2 = Model(
     sample=f"a sequence of {LENGTH} tokens",
     batch=8,
     build=GPT2Model,
-    run=_run,
+    run=next_words(LENGTH),
 )

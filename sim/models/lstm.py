@@ -1,9 +1,8 @@
 """LSTM: a word language model of two recurrent layers."""
 
-import torch
 from torch import Tensor, nn
 
-from .base import META, Model
+from .base import Model, next_words
 
 WORDS = 33_278
 """The vocabulary of WikiText-2."""
@@ -17,7 +16,7 @@ class WordLSTM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Embedding(WORDS, WIDTH)
-        self.rnns = nn.ModuleList(nn.LSTM(WIDTH, WIDTH) for _ in range(2))
+        self.rnns = nn.ModuleList(nn.LSTM(WIDTH, WIDTH, batch_first=True) for _ in range(2))
         self.decoder = nn.Linear(WIDTH, WORDS)
         self.decoder.weight = self.encoder.weight
 
@@ -29,12 +28,6 @@ class WordLSTM(nn.Module):
         return scores
 
 
-def _run(module: nn.Module, batch: int) -> Tensor:
-    with META:
-        tokens = torch.empty(LENGTH, batch, dtype=torch.int64)
-        return nn.functional.cross_entropy(module(tokens).flatten(0, 1), tokens.flatten())
-
-
 LSTM = Model(
     name="lstm",
     title="LSTM, 2 x 1500, tied",
@@ -42,5 +35,5 @@ LSTM = Model(
     sample=f"a sequence of {LENGTH} words",
     batch=20,
     build=WordLSTM,
-    run=_run,
+    run=next_words(LENGTH),
 )

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ...compressors.errors import InputError
-from ..step.analytic import BACKWARD, analytic_workload
+from ..step.analytic import BACKWARD, LayerCounts, count_layers, estimated
 from ..step.device import Device
 from ..step.workload import Layer, Workload
 from ..units import Duration
@@ -94,8 +94,7 @@ def model_workload(model: Model, device: Device, batch: int, times: Times = "aut
     InputError
         If nothing was published for this model and device, but it was asked for.
     """
-    module = model.module()
-    estimate = analytic_workload(module, lambda copied: model.run(copied, batch), device)
+    estimate = estimated(_counted(model, batch), device)
     known = [step for step in published_steps().get(model.name, ()) if step.device == device.name]
     if times == "analytic" or (times == "auto" and not known):
         return estimate
@@ -108,6 +107,12 @@ def model_workload(model: Model, device: Device, batch: int, times: Times = "aut
         )
     nearest = min(known, key=lambda step: abs(math.log(step.batch / batch)))
     return _scaled(model, estimate, nearest, batch)
+
+
+@lru_cache(maxsize=64)
+def _counted(model: Model, batch: int) -> tuple[LayerCounts, ...]:
+    """Count a model's layers, once for all devices."""
+    return count_layers(model.module(), lambda copied: model.run(copied, batch))
 
 
 def _scaled(model: Model, estimate: Workload, step: PublishedStep, batch: int) -> Workload:

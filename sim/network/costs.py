@@ -12,14 +12,18 @@ from ...compressors.wirelog import Collective, Operation
 from ..cluster import Cluster
 from ..cluster.topology import Terms
 from ..cluster.uniform import Uniform
-from .closed_form import critical_path, hierarchical_paths, ring_across_hosts
-from .collectives import ALGORITHMS, schedule
+from .closed_form import all_reduce_path, critical_path, hierarchical_paths, ring_across_hosts
+from .collectives import ALGORITHMS, equal, schedule
 from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
 from .schedule import BoolArray, Schedule
-from .tuning import Machine, choose
+from .tuning import Choice, Machine, choose
 
 AUTO = "auto"
 """In place of an algorithm: the one that NCCL would take for this size on this cluster."""
+
+MOST_PLAYED = 2048
+"""Workers up to which the event engine plays algorithms whose transfers grow as the square of the workers."""
+_QUADRATIC = {"ring", "direct", "pairwise"}
 
 Gathers = Literal["padded", "exact"]
 _Ringed = Literal["all-reduce", "reduce-scatter", "all-gather"]
@@ -49,7 +53,7 @@ class Cost(NamedTuple):
 
     ``fixed_s + launches * launch + max(hops * latency + 8 * bytes / bandwidth, inside_s)``: what does not depend on
     these numbers, such as links inside hosts, terms that differ by size, and additions, is in ``fixed_s`` and
-    ``inside_s``.
+    ``inside_s``. ``bytes`` cross a NIC, and ``inside_bytes``, which are in the other two already, a GPU's port.
     """
 
     launches: FloatArray
@@ -57,6 +61,7 @@ class Cost(NamedTuple):
     bytes: FloatArray
     fixed_s: FloatArray
     inside_s: FloatArray
+    inside_bytes: FloatArray
 
     def seconds(self, bandwidth_bps: ArrayLike, latency_s: ArrayLike, launch_s: ArrayLike) -> FloatArray:
         """Return the duration on clusters whose numbers broadcast against this cost's shape."""
@@ -100,7 +105,8 @@ class Costs:
                 raise InputError(f"algorithm {name!r} of {operation} is unknown; allowed: {allowed}")
         self.gathers = gathers
         self.uniform = cluster.uniform(workers)
-        self.choices: dict[str, str] = {}
+        self.choices: dict[tuple[Operation, int], Choice] = {}
+        """What was chosen by NCCL's model, by operation and size in bytes."""
 
     def check_uniform(self) -> Uniform:
         """Return the cluster's few numbers.
@@ -127,12 +133,15 @@ class Costs:
         name = self.algorithms.get(operation, ALGORITHMS[operation][0])
         if name != AUTO:
             return name
+        if (operation, size_bytes) not in self.choices:
+            self.choices[operation, size_bytes] = self._choose(operation, size_bytes)
+        return self.choices[operation, size_bytes].algorithm
+
+    def _choose(self, operation: Operation, size_bytes: int) -> Choice:
         if self.workers % self._hosts:
-            self.choices["all"] = "hosts have different numbers of workers, which NCCL's model does not cover: rings"
-            return ALGORITHMS[operation][0]
-        choice = choose(operation, size_bytes, self.workers, self._hosts, self._machine)
-        self.choices[f"{operation} of {size_bytes} bytes: {choice.algorithm}"] = choice.reason
-        return choice.algorithm
+            reason = "hosts have different numbers of workers, which NCCL's model does not cover"
+            return Choice(ALGORITHMS[operation][0], reason)
+        return choose(operation, size_bytes, self.workers, self._hosts, self._machine)
 
     @cached_property
     def _hosts(self) -> int:
@@ -152,14 +161,26 @@ class Costs:
         return [list(range(first, min(first + gpus, self.workers))) for first in range(0, self.workers, gpus)]
 
     def schedule(self, collective: Collective) -> tuple[Schedule, Terms]:
-        """Return a collective's transfers, and what they pay besides sharing links."""
+        """Return a collective's transfers, and what they pay besides sharing links.
+
+        Raises
+        ------
+        InputError
+            If there are more transfers than can be played.
+        """
         sent = self.sent(collective.operation, np.array(collective.sent_bytes, np.int64))
         size = int(sent.max(initial=0))
+        name = self.algorithm(collective.operation, size)
+        if self.workers > MOST_PLAYED and name in _QUADRATIC:
+            raise InputError(
+                f"workers = {self.workers}: the event engine has to play {collective.operation} ({name}), transfer by "
+                f"transfer; allowed: at most {MOST_PLAYED}, or an algorithm of fewer transfers"
+            )
         transfers = schedule(
             collective.operation,
             sent.tolist(),
             collective.peers,
-            self.algorithm(collective.operation, size),
+            name,
             groups=self.groups(),
             chunks=collective.chunks or None,
         )
@@ -202,9 +223,10 @@ class Costs:
 
     def _path(self, batch: Batch, sent: IntArray, rows: BoolArray, name: str) -> CriticalPath:
         """Return the critical path where all workers are alike."""
-        groups = self.groups() if name == "hierarchical" else ()
+        if name == "hierarchical":
+            return all_reduce_path(name, equal(sent, batch.operation), self.workers, self._hosts)
         if not batch.chunks:
-            return critical_path(batch.operation, sent, batch.peers, name, groups=groups)
+            return critical_path(batch.operation, sent, batch.peers, name)
         logs = [
             critical_path(batch.operation, sent[i], batch.peers, name, chunks=batch.chunks[row])
             for i, row in enumerate(np.flatnonzero(rows))
@@ -246,17 +268,20 @@ class _Terms(NamedTuple):
         uniform: Uniform,
         inside_s: float | FloatArray = 0.0,
         fixed_s: float | FloatArray = 0.0,
+        inside_bytes: float | FloatArray = 0.0,
     ) -> Cost:
         """Return the cost of a path over NICs, which goes on at the same time as ``inside_s`` takes inside of hosts."""
         rest_s: FloatArray = path.reduced / uniform.reduce_bytes_s + fixed_s
         carried: FloatArray = path.bytes / self.efficiency
         none = np.zeros(rest_s.shape)
+        ports = none + inside_bytes
         if not self.by_size:
-            return Cost(path.launches.astype(float), path.hops.astype(float), carried, rest_s, none + inside_s)
+            return Cost(path.launches.astype(float), path.hops.astype(float), carried, rest_s, none + inside_s, ports)
         # Terms by size are the cluster's own; only the bandwidth is left to vary. The latency counts as 0 bytes would,
         # so that the comparison with what happens inside of hosts stays exact.
         own_s = path.launches * self.launch_s + path.hops * self.latency_s
-        return Cost(none, none, carried, rest_s + own_s, none + np.maximum(inside_s - path.hops * self.latency_s, 0))
+        left_s = np.maximum(inside_s - path.hops * self.latency_s, 0)
+        return Cost(none, none, carried, rest_s + own_s, none + left_s, ports)
 
     def within(self, path: CriticalPath, uniform: Uniform) -> Cost:
         """Return the cost of a path over the ports of GPUs; but for the launch, the NICs' numbers do not matter."""
@@ -264,9 +289,10 @@ class _Terms(NamedTuple):
         inside_s = self.inside_s(path, uniform)
         fixed_s = path.reduced / uniform.reduce_bytes_s
         none = np.zeros(inside_s.shape)
+        ports = path.bytes / self.efficiency
         if self.by_size:
-            return Cost(none, none, none, fixed_s + path.launches * self.launch_s, inside_s)
-        return Cost(path.launches.astype(float), none, none, fixed_s + none, inside_s)
+            return Cost(none, none, none, fixed_s + path.launches * self.launch_s, inside_s, ports)
+        return Cost(path.launches.astype(float), none, none, fixed_s + none, inside_s, ports)
 
     def inside_s(self, path: CriticalPath, uniform: Uniform) -> FloatArray:
         """Return how long a path takes over the ports of GPUs, launch and additions aside."""
@@ -285,7 +311,8 @@ def _hierarchical(size: IntArray, uniform: Uniform, terms: _Terms) -> Cost:
     if uniform.gpus * uniform.intra.bandwidth_bps < uniform.bandwidth_bps:
         raise ClosedFormError("the ports of a host's GPUs are slower than its NIC")
     within_s = terms.inside_s(inside, uniform) + inside.reduced / uniform.reduce_bytes_s
-    return terms.across(across._replace(launches=inside.launches), uniform, fixed_s=within_s)
+    ports = (inside.bytes + across.bytes / uniform.gpus) / terms.efficiency
+    return terms.across(across._replace(launches=inside.launches), uniform, fixed_s=within_s, inside_bytes=ports)
 
 
 def _ring(operation: _Ringed, size: IntArray, uniform: Uniform, terms: _Terms) -> Cost:
@@ -293,13 +320,18 @@ def _ring(operation: _Ringed, size: IntArray, uniform: Uniform, terms: _Terms) -
     assert uniform.intra is not None
     if uniform.intra.shared:
         raise ClosedFormError("the GPUs of a host share one bus")
+    if uniform.intra.bandwidth_bps < uniform.bandwidth_bps:
+        raise ClosedFormError("the port of a GPU is slower than its host's NIC")
     workers = uniform.hosts * uniform.gpus
     across = ring_across_hosts(operation, size, workers, uniform.hosts)
     sent = np.repeat(size[:, None], workers, axis=1)
-    inside_s = terms.inside_s(critical_path(operation, sent), uniform)
-    cost = terms.across(across, uniform, inside_s)
-    across_s = across.hops * terms.latency_s + 8 * across.bytes / terms.efficiency / uniform.bandwidth_bps
-    two_bytes_s = across.hops * 2 * (8 / uniform.bandwidth_bps + 8 / uniform.intra.bandwidth_bps)
-    if (across_s < inside_s + two_bytes_s + across.hops * 2 / uniform.reduce_bytes_s).any():
+    inside = critical_path(operation, sent)
+    inside_s = terms.inside_s(inside, uniform)
+    cost = terms.across(across, uniform, inside_s, inside_bytes=inside.bytes / terms.efficiency)
+    even, more = (size // workers, -(-size // workers)) if operation != "all-gather" else (size, size)
+    hop_s = terms.latency_s + 8 * even / terms.efficiency / uniform.bandwidth_bps
+    inside_hop_s = terms.inside_latency_s + 8 * more / terms.efficiency / uniform.intra.bandwidth_bps
+    a_byte_s = 8 / terms.efficiency * (1 / uniform.bandwidth_bps + 1 / uniform.intra.bandwidth_bps)
+    if (hop_s < inside_hop_s + 2 * (a_byte_s + 1 / uniform.reduce_bytes_s)).any():
         raise ClosedFormError("a ring's transfers take as long inside of hosts as between them")
     return cost

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,12 +40,20 @@ class Counts(NamedTuple):
         return Counts(*(a - b for a, b in zip(self, other, strict=True)))
 
 
-def analytic_workload(module: nn.Module, run_forward: Callable[[nn.Module], object], device: Device) -> Workload:
-    """Estimate a model's compute times on a device.
+class LayerCounts(NamedTuple):
+    """A module that owns parameters: their names and sizes, and what its forward pass costs."""
 
-    A layer is a module that owns parameters itself. Its time is the roofline of all that runs in it, operation by
-    operation as torch runs them (nothing fused), and a kernel launch for each. What runs outside of any layer, such as
-    an activation, counts to the latest layer before it, and to the first layer if there is none before.
+    name: str
+    parameters: dict[str, int]
+    counts: Counts
+
+
+def count_layers(module: nn.Module, run_forward: Callable[[nn.Module], object]) -> tuple[LayerCounts, ...]:
+    """Count what a model's forward pass costs, layer by layer; the same on every device.
+
+    A layer is a module that owns parameters itself. It is charged all that runs in it, operation by operation as torch
+    runs them (nothing fused), and a kernel launch for each. What runs outside of any layer, such as an activation,
+    counts to the latest layer before it, and to the first layer if there is none before.
 
     Parameters
     ----------
@@ -54,13 +62,12 @@ def analytic_workload(module: nn.Module, run_forward: Callable[[nn.Module], obje
     run_forward : callable
         Runs the module it is given on one worker's batch, which exists already, and computes the loss. If module and
         batch are on torch's ``meta`` device, nothing is computed, and the largest models take no time or memory.
-    device : Device
 
     Returns
     -------
-    Workload
-        Layers in the order of their first use. Layers that are never called themselves, because the module around
-        them uses their parameters, take no time and follow the module around them.
+    tuple of LayerCounts
+        In the order of their first use. Layers that are never called themselves, because the module around them uses
+        their parameters, cost nothing and follow the module around them.
 
     Raises
     ------
@@ -72,10 +79,20 @@ def analytic_workload(module: nn.Module, run_forward: Callable[[nn.Module], obje
         raise ValueError("the model has no parameters to train")
     counts = meter.run(run_forward)
     root = type(module).__name__
-    layers = tuple(_layer(name or root, meter.parameters[name], counts[name], device) for name in meter.order())
-    elements = sum(layer.elements for layer in layers)
+    return tuple(LayerCounts(name or root, meter.parameters[name], counts[name]) for name in meter.order())
+
+
+def analytic_workload(module: nn.Module, run_forward: Callable[[nn.Module], object], device: Device) -> Workload:
+    """Estimate a model's compute times on a device: the roofline of what :func:`count_layers` counts."""
+    return estimated(count_layers(module, run_forward), device)
+
+
+def estimated(layers: Sequence[LayerCounts], device: Device) -> Workload:
+    """Return the roofline estimate of counted layers on a device."""
+    elements = sum(sum(layer.parameters.values()) for layer in layers)
     optimizer_s = device.compute_s(0, OPTIMIZER_PASSES * elements * 4, 1)
-    return Workload(layers, optimizer_s, f"analytic: counted arithmetic and memory traffic on {device.name}")
+    source = f"analytic: counted arithmetic and memory traffic on {device.name}"
+    return Workload(tuple(_layer(*layer, device) for layer in layers), optimizer_s, source)
 
 
 def _layer(name: str, parameters: dict[str, int], counts: Counts, device: Device) -> Layer:

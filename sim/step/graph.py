@@ -259,11 +259,22 @@ class _Order:
 def _batch(logs: list[MessageLog], j: int) -> Batch:
     """Return a message's collective number j in each log."""
     first = logs[0].collectives[j]
-    sent = np.array([log.collectives[j].sent_bytes for log in logs], np.int64)
+    if len(logs) == 1 and _alike(first.sent_bytes):  # thousands of workers need no array of them all
+        sent = np.broadcast_to(np.int64(first.sent_bytes[0]), (1, len(first.sent_bytes)))
+    else:
+        sent = np.array([log.collectives[j].sent_bytes for log in logs], np.int64)
     chunks = tuple(log.collectives[j].chunks for log in logs) if first.chunks else ()
     return Batch(first.operation, first.peers, sent, chunks)
 
 
 def _mean_sent_bytes(step: StepLog) -> float:
     """Return what a worker hands over in a step, on average over the workers."""
-    return sum(sum(c.sent_bytes) / len(c.sent_bytes) for message in step for c in message.collectives)
+    return sum(_mean(c.sent_bytes) for message in step for c in message.collectives)
+
+
+def _mean(sent_bytes: tuple[int, ...]) -> float:
+    return sent_bytes[0] if _alike(sent_bytes) else sum(sent_bytes) / len(sent_bytes)
+
+
+def _alike(sent_bytes: tuple[int, ...]) -> bool:
+    return sent_bytes.count(sent_bytes[0]) == len(sent_bytes)

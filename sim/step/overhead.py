@@ -7,7 +7,7 @@ charge says which.
 
 import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.resources import files
 from typing import Annotated, Literal, NamedTuple
@@ -16,13 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from ...compressors.base import Codec, Memory, Scheme
 from ...compressors.spec import parse_scheme
-from ...compressors.wirelog import Work
+from ...compressors.wirelog import StepLog, Work
 from ..units import Duration
 from .device import DEVICES, Device
 
 Phase = Literal["encode", "between", "decode", "receive"]
 Origin = Literal["published", "scaled", "roofline", "given"]
 Parse = Callable[[str], Scheme]
+_ORIGINS: dict[Origin, str] = {
+    "given": "given",
+    "published": "published figure",
+    "scaled": "published figure of another device, scaled by memory bandwidth",
+    "roofline": "roofline estimate",
+}
 
 ITEM_BYTES = 4
 """Bytes of a gradient value while it is worked on."""
@@ -154,6 +160,13 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
             for charge in _part(part, replace(work, shape=shape), device)
         ]
     return tuple(charge for charge in charges if charge.seconds > 0)
+
+
+def cost_source(logs: Iterable[StepLog], overhead: Overhead, device: Device) -> str:
+    """Say where the costs of the work in some steps come from."""
+    works = {work for log in logs for message in log for work in message.work}
+    origins = {charge.origin for work in works for charge in cost_of(work, overhead, device)}
+    return " and ".join(_ORIGINS[origin] for origin in _ORIGINS if origin in origins) or "none"
 
 
 def decodes_all(scheme: Scheme, last_round: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ for all: the others are taken to send as much as it does.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -69,8 +70,17 @@ class MirrorDriver(Driver):
         return buffer  # a broadcast
 
 
+Cache = dict[tuple[str, Shape], MessageLog]
+"""What codecs' units of one shape put on the wire, as that of a single worker, by the scheme's text form and shape."""
+
+
 def synthetic_log(
-    partition: Partition, scheme: Scheme, workers: int, seed: int = 0, dtype: torch.dtype = torch.float32
+    partition: Partition,
+    scheme: Scheme,
+    workers: int,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    cache: Cache | None = None,
 ) -> StepLog:
     """Return the wire log of one step.
 
@@ -84,6 +94,9 @@ def synthetic_log(
         Of the draws that stand for gradients, and of the scheme's own.
     dtype : torch.dtype
         Of the gradients.
+    cache : dict, optional
+        Filled, and used, by calls for other numbers of workers with this seed and dtype: what a codec encodes is taken
+        not to depend on N. Protocols are run for each N.
 
     Raises
     ------
@@ -91,17 +104,28 @@ def synthetic_log(
         If the scheme cannot take a unit.
     """
     driver = MirrorDriver(workers)
-    known: dict[tuple[str, Shape], MessageLog] = {}
+    codecs: Cache = {} if cache is None else cache
+    protocols: Cache = {}
     logs = []
     for number, message in enumerate(partition.messages):
         parts = []
-        for unit, chosen in _with_schemes(message, scheme):
-            key = str(chosen), unit
+        chosen = list(_with_schemes(message, scheme))
+        narrow = all(isinstance(one, Codec) for _, one in chosen)
+        for shape, one in chosen:
+            known = codecs if isinstance(one, Codec) else protocols
+            key = str(one), shape
             if key not in known:
-                known[key] = _unit_log(chosen, unit, driver, seed, dtype)
-            parts.append(known[key])
-        logs.append(fused(parts, number))
+                known[key] = _unit_log(one, shape, driver, seed, dtype)
+            parts.append(known[key] if narrow or known is protocols else _widened(known[key], workers))
+        whole = fused(parts, number)
+        logs.append(_widened(whole, workers) if narrow else whole)
     return tuple(logs)
+
+
+def _widened(log: MessageLog, workers: int) -> MessageLog:
+    """Return the log of N workers that do what one does."""
+    collectives = (replace(c, sent_bytes=c.sent_bytes * workers) for c in log.collectives)
+    return MessageLog(log.message, log.work, tuple(collectives))
 
 
 def _with_schemes(message: Message, scheme: Scheme) -> Iterator[tuple[Shape, Scheme]]:
@@ -110,7 +134,7 @@ def _with_schemes(message: Message, scheme: Scheme) -> Iterator[tuple[Shape, Sch
 
 
 def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, seed: int, dtype: torch.dtype) -> MessageLog:
-    """Return what one unit of a shape puts on the wire."""
+    """Return what one unit of a shape puts on the wire; of a codec, the log has one worker, who stands for all."""
     draws = np.random.Generator(stream(seed, Purpose.MODEL, 0, str(shape)))
     x = torch.from_numpy(draws.standard_normal((1, *shape), np.float32)).to(dtype)
     turn = Turn(seed, 0, str(shape), driver.ranks, driver.size)
@@ -124,7 +148,7 @@ def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, seed: int, dty
     request = AllReduce(payload) if scheme.combine == "sum" else Gather(payload)
     elements = x[0].numel()
     frame = Frame(request, header(str(scheme), elements), str(scheme), elements)
-    return MessageLog(0, work, tuple(driver.log([frame], 0)))
+    return MessageLog(0, work, tuple(MirrorDriver(1).log([frame], 0)))
 
 
 def fused(parts: Sequence[MessageLog], number: int) -> MessageLog:

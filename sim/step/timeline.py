@@ -118,6 +118,8 @@ class Timeline:
         What the times were computed from, for :meth:`spans`.
     engine : {"closed-form", "events"}
         What computed them, and ``why``.
+    carried_bytes : FloatArray, shape [L], or None
+        What each link of the cluster's topology carried in the whole run; None by the closed form.
     """
 
     step_s: FloatArray
@@ -135,6 +137,7 @@ class Timeline:
     factor: float
     engine: Engine
     why: str
+    carried_bytes: FloatArray | None = None
 
     def spans(self, step: int) -> list[Span]:
         """Return what happened in a step, for a trace.
@@ -196,9 +199,10 @@ def timeline(
     plan = plan_steps(steps, ready, workload, overhead, device, cluster, options, parse=parse)
     if options.engine == "closed-form" and plan.priced is None:
         raise InputError(f"timing.engine = 'closed-form': there is none, for {plan.why}; use 'auto' or 'events'")
+    carried = None
     if options.engine == "events" or plan.priced is None:
         engine: Engine = "events"
-        of_step = _by_events(plan, cluster, overhead.factor)
+        of_step, carried = _by_events(plan, cluster, overhead.factor)
     else:
         engine = "closed-form"
         parts = [
@@ -215,6 +219,7 @@ def timeline(
         factor=overhead.factor,
         engine=engine,
         why="asked for" if options.engine == engine else plan.why,
+        carried_bytes=carried,
     )
 
 
@@ -269,31 +274,37 @@ def _spread(plan: Plan, by_graph: list[FloatArray]) -> FloatArray:
     return values
 
 
-def _by_events(plan: Plan, cluster: Cluster, factor: float) -> dict[str, FloatArray]:
+def _by_events(plan: Plan, cluster: Cluster, factor: float) -> tuple[dict[str, FloatArray], FloatArray]:
     """Play every step, equal ones once as long as the cluster does not change.
 
     Returns
     -------
-    dict of str to FloatArray, shape [steps]
-        The phases of the worker that is last; without stragglers all workers do alike.
+    phases : dict of str to FloatArray, shape [steps]
+        Of the worker that is last; without stragglers all workers do alike.
+    carried_bytes : FloatArray, shape [L]
+        What each link carried in all steps together.
     """
     changes = [change_s for change_s in _changes_s(cluster) if change_s > 0]
     settled_s = max(changes, default=0.0)
-    known: dict[tuple[int, int], Phases] = {}
+    known: dict[tuple[int, int], tuple[Phases, FloatArray]] = {}
     found: list[Phases] = []
+    total = np.zeros(())
     now_s = 0.0
     for i, row in zip(plan.graph.tolist(), plan.row.tolist(), strict=True):
         steady = now_s >= settled_s
         if not steady or (i, row) not in known:
             played = play_step(plan.graphs[i], plan.graphs[i].logs[row], plan.costs[i], factor, now_s)
             phases = add_up((activity for activity in played.activities if activity.worker == 0), ())
+            carried = played.carried_bytes
             if steady:
-                known[i, row] = phases
+                known[i, row] = phases, carried
         else:
-            phases = known[i, row]
+            phases, carried = known[i, row]
         found.append(phases)
+        total = total + carried
         now_s += float(phases.step_s)
-    return {name: np.array([getattr(phases, name) for phases in found], np.float64) for name in Phases._fields}
+    of_step = {name: np.array([getattr(phases, name) for phases in found], np.float64) for name in Phases._fields}
+    return of_step, total
 
 
 def _changes_s(cluster: Cluster) -> list[float]:

@@ -9,6 +9,7 @@ Run with ``pytest tests/benchmarks/test_compression_speed.py -m benchmark -s``. 
 separated by semicolons (default: all that are listed), and ``GRADWIRE_BENCHMARK_ROUNDS`` the repetitions (default: 5).
 """
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,21 @@ from gradwire.compressors.spec import parse_scheme
 
 pytestmark = pytest.mark.benchmark
 
+
+def keep_freed_memory() -> None:
+    """Let the C library keep large buffers that were freed, as torch's allocator does on a GPU.
+
+    It gives them back by default, and then every new buffer costs a page fault for each 4 KiB, which takes longer than
+    writing to it. ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_`` in the environment do the same.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # glibc
+        trim_threshold, mmap_threshold = -1, -3
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_threshold, 2**30)
+
+
+keep_freed_memory()
 THREADS = int(os.environ.get("GRADWIRE_BENCHMARK_THREADS", os.cpu_count() or 1))
 TEXTS = os.environ.get("GRADWIRE_BENCHMARK_SCHEMES", ";".join(str(scheme()) for scheme in SCHEMES.values())).split(";")
 ROUNDS = int(os.environ.get("GRADWIRE_BENCHMARK_ROUNDS", "5"))

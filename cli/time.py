@@ -1,0 +1,154 @@
+"""`gradwire time`: predict a step of a listed model, without training."""
+
+import json as json_format
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ..analysis.influence import influences
+from ..analysis.predictions import Price, facts, heading, phases_table, prediction_data, scaling_data, scaling_table
+from ..analysis.scaling import FORMATS, Scaling, read_workers, save_scaling, scale
+from ..compressors.errors import InputError
+from ..sim.experiment import set_key
+from ..sim.prediction import Job, make_job, predict
+from ..sim.step.synthetic import Cache
+from .show import PIPE_WIDTH
+
+
+def time(
+    model: Annotated[str, typer.Argument(help="A listed model: see gradwire ls models.")],
+    cluster: Annotated[
+        str, typer.Option(metavar="NAME", help="A listed cluster, or a cluster's TOML file.")
+    ] = "ethernet-10g",
+    workers: Annotated[int, typer.Option(help="How many workers.")] = 8,
+    schemes: Annotated[
+        list[str] | None, typer.Option("--scheme", metavar="TEXT", help="Predict this scheme; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="A listed device.")] = "v100",
+    batch: Annotated[
+        int | None, typer.Option(help="Samples of one worker's batch; by default the model's customary.")
+    ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Also predict these numbers of workers: 2,4,8 or, doubling, 2..1024."),
+    ] = None,
+    strong: Annotated[
+        bool, typer.Option("--strong", help="Scale with the global batch constant, not each worker's.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the run whose cost is asked for.")] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Of one GPU for one hour; by default the cluster's, if it has one.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the scaling to this file: .png, .svg or .pdf.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in timing.all_reduce=auto; may be repeated."),
+    ] = None,
+    no_influence: Annotated[
+        bool,
+        typer.Option("--no-influence", help="Do not change each input to find those without effect: it is faster."),
+    ] = False,
+) -> None:
+    """Predict the step of a listed model on a cluster: phases, throughput, scaling and cost, without training."""
+    training = {"workers": workers} | ({} if batch is None else {"batch_size": batch})
+    data = {"model": model, "training": training, "cluster": _cluster(cluster), "workload": {"device": device}}
+    for change in changes or ():
+        set_key(data, change)
+    jobs = [make_job({"scheme": scheme, **data}) for scheme in schemes or ["dense"]]
+    numbers = _check(scaling, strong, plot, json, price)
+    cost = _price(jobs[0], price, steps)
+    cache = Cache()
+    with _progress(len(jobs) * (2 - no_influence + len(numbers))) as advance:
+        predictions = [advance(predict(job, cache=cache)) for job in jobs]
+        effects = [[] if no_influence else advance(influences(one, cache)) for one in predictions]
+        per_hour = None if cost is None else cost.per_gpu_hour
+        scaled = scale(jobs, numbers, strong, per_hour, steps, lambda: advance(None)) if numbers else None
+    console = _console()
+    _say(console, heading(predictions[0]))
+    console.print(phases_table(predictions))
+    _say(console, f"compute times: {predictions[0].workload.source}")
+    for one, own in zip(predictions, effects, strict=True):
+        _say(console, f"\n{one.job.scheme}")
+        for name, text in facts(one, own, cost):
+            _say(console, f"  {name}: {text}")
+    _finish(console, scaled, cost, plot)
+    if json is not None:
+        parts = [prediction_data(one, own, cost) for one, own in zip(predictions, effects, strict=True)]
+        _write(json, {"predictions": parts, "scaling": None if scaled is None else scaling_data(scaled)})
+
+
+def _cluster(name: str) -> dict[str, str]:
+    """Return the section that a preset or a file stands for."""
+    return {"file": name} if name.endswith(".toml") or Path(name).is_file() else {"preset": name}
+
+
+def _check(scaling: str | None, strong: bool, plot: Path | None, json: Path | None, price: float | None) -> list[int]:
+    """Refuse options that do not go together or cannot be written; return the numbers of workers to scale to."""
+    if scaling is None and (strong or plot is not None):
+        raise InputError(f"{'--strong' if strong else '--plot'} needs --scaling, such as --scaling 2..64")
+    if plot is not None and plot.suffix not in FORMATS:
+        raise InputError(f"--plot {plot}: allowed endings: {', '.join(FORMATS)}")
+    for option, path in (("--plot", plot), ("--json", json)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"{option} {path}: the folder {path.parent} is not there")
+    if price is not None and not 0 < price < float("inf"):
+        raise InputError(f"--price {price}: allowed: a number above 0")
+    return [] if scaling is None else read_workers(scaling)
+
+
+def _price(job: Job, price: float | None, steps: int | None) -> Price | None:
+    """Return the price that is asked for, or else the cluster's."""
+    if price is not None:
+        return Price(price, "", steps)
+    own = job.cluster.cluster().price
+    if own is None and steps is not None:
+        raise InputError(f"--steps {steps}: {job.cluster.label} has no price; give one with --price")
+    return None if own is None else Price(own.per_gpu_hour, own.currency, steps)
+
+
+def _finish(console: Console, scaled: Scaling | None, cost: Price | None, plot: Path | None) -> None:
+    """Show and draw the scaling, if one was asked for."""
+    if scaled is None:
+        return
+    kind = "strong scaling: the global batch is constant" if scaled.strong else "weak scaling: each worker's batch is"
+    _say(console, f"\n{kind}" + ("" if scaled.strong else " constant"))
+    console.print(scaling_table(scaled, cost))
+    if plot is not None:
+        save_scaling(scaled, plot)
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    try:
+        path.write_text(json_format.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written: {error.strerror or error}") from error
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Any], Any]]:
+    """Show a bar on a terminal, and nothing elsewhere; what it yields hands its argument on and advances the bar."""
+    console = Console(stderr=True)
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total)
+
+        def advance(done: Any) -> Any:
+            progress.advance(bar)
+            return done
+
+        yield advance

@@ -180,11 +180,14 @@ def plan_of(unit: Granularity, dtype: str = "float64") -> Training:
 def trainings() -> list[tuple[Task, Scheme, Training]]:
     """Return what the simulator and real processes both train: all schemes on layers, then the rest."""
     single = ("dense", "ef(topk(density=0.25))", "ef(powersgd(rank=2))")
+    options = {"freeze_step": 5, "betas": (0.9, 0.999)}
+    one_bit_adam = plan_of("model").model_copy(update={"optimizer": "OneBitAdam", "optimizer_options": options})
     return [
         (Together(), EachItsOwn(), plan_of("layer")),
         (Together(rounded=True), EachItsOwn(rounded=True), plan_of("layer")),
         *((Points(), parse_scheme(text), plan_of("model")) for text in whole()),
         *((Points(), parse_scheme(text), plan_of("layer", "float32")) for text in single),
+        (Points(), parse_scheme("onebitadam(freeze_step=5)"), one_bit_adam),
     ]
 
 

@@ -114,15 +114,21 @@ class EachItsOwn(Scheme):
 
 @lru_cache
 def cases(rounded: bool) -> list[str]:
-    """Return every listed scheme that works on layers, and its examples; and under error feedback where that takes it.
+    """Return every listed scheme that works on layers, and its examples under error feedback where that takes them.
 
     Those that have ``rounded`` sums, in less than the gradients' float64, are apart: their results depend on the order
     of additions.
     """
-    defaults, examples = SCHEMES, [text for scheme in SCHEMES.values() for text in scheme.examples]
-    bare = [name for name in defaults if not any(isinstance(part, Memory) for part in parse_scheme(name).parts())]
-    schemes = map(parse_scheme, [*defaults, *examples, *(f"ef({text})" for text in bare)])
-    return [str(scheme) for scheme in schemes if accepted(scheme) and sums_are_rounded(scheme) == rounded]
+    found = []
+    for name, kind in SCHEMES.items():
+        scheme = parse_scheme(name)
+        found.append(scheme)
+        for example in map(parse_scheme, kind.examples or (name,)):
+            wrapped = (
+                None if any(isinstance(part, Memory) for part in scheme.parts()) else parse_scheme(f"ef({example})")
+            )
+            found.append(wrapped if wrapped and accepted(wrapped) else example)
+    return [str(scheme) for scheme in dict.fromkeys(found) if accepted(scheme) and sums_are_rounded(scheme) == rounded]
 
 
 def accepted(scheme: Scheme) -> bool:

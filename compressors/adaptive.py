@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Codec, Passes, Shape, State, Turn, check_range
+from .base import Codec, Passes, SchemeError, Shape, State, Turn, check_range
 from .costs import Cost, CostModel, FloatArray, Operator, payload_bytes
 from .decoded import Decoded, RaggedSparse
 from .keys import Purpose, stream
@@ -37,9 +37,10 @@ class CAT(Codec):
         ``sq``: the T largest entries' signs, and one scale; beta(T) = (sum of their magnitudes)^2 / (T ||g||^2).
         ``stochastic``: entry i with probability p_i = min(1, c |g_i|), sum of p_i = T, as g_i / p_i; its omega(T) =
         ||g||^2 / sum of g_i^2 / p_i. T is the expected number.
-    cost : {"packets", "payload", "affine"}
+    cost : {"packets", "payload", "affine", "cluster"}
         What T's payload of P bytes costs: whole packets, fixed + per_packet * ceil(P / packet); P itself, for which one
-        entry is always the best choice of ``top``; fixed + per_packet * P / packet.
+        entry is always the best choice of ``top``; fixed + per_packet * P / packet; or the line that a simulated
+        cluster charges for gathering it, which a run fills in.
     fixed, per_packet : float
         Cost of a message and of a packet, in bytes.
     packet : int
@@ -79,6 +80,13 @@ class CAT(Codec):
         check_range(self, "fixed", "at least 0", self.fixed >= 0)
         check_range(self, "per_packet", "above 0", self.per_packet > 0)
         check_range(self, "packet", "at least 1", self.packet >= 1)
+
+    def init(self, shape: Shape, workers: int, like: Tensor) -> State:
+        if self.cost == "cluster":
+            raise SchemeError(
+                "cat: cost = 'cluster' is filled in by a simulation; elsewhere write cost=affine and its numbers"
+            )
+        return State()
 
     @property
     def unbiased(self) -> bool:

@@ -13,7 +13,7 @@ from .wire import index_bits
 
 FloatArray = NDArray[np.float64]
 Operator = Literal["top", "sq", "stochastic"]
-Cost = Literal["payload", "packets", "affine"]
+Cost = Literal["payload", "packets", "affine", "cluster"]
 
 
 def payload_bytes(counts: FloatArray, size: int, itemsize: int, operator: Operator) -> FloatArray:
@@ -40,7 +40,8 @@ class CostModel:
     Attributes
     ----------
     kind : {"payload", "packets", "affine"}
-        P; fixed + per_packet * ceil(P / packet); fixed + per_packet * P / packet.
+        P; fixed + per_packet * ceil(P / packet); fixed + per_packet * P / packet. Not "cluster", which
+        :func:`on_cluster` replaces.
     fixed, per_packet : float
         Cost of a message, and of a packet. Only their ratio matters to a choice.
     packet : int
@@ -79,3 +80,9 @@ def affine_of(latency_s: float, bandwidth_bps: float) -> Affine:
         Bits a second.
     """
     return Affine(fixed=latency_s * bandwidth_bps / 8, per_packet=1.0, packet=1)
+
+
+def on_cluster(text: str, line: Affine) -> str:
+    """Return a scheme's text in which a line stands for ``cost=cluster``, the cost that a simulated cluster charges."""
+    given = ", ".join(f"{key}={value!r}" for key, value in line._asdict().items())
+    return text.replace("cost=cluster", f"cost=affine, {given}")

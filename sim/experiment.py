@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from ..compressors.base import Scheme
+from ..compressors.costs import on_cluster
 from ..compressors.errors import InputError
 from ..compressors.spec import parse_scheme
 from .cluster.cluster import (
@@ -29,6 +30,8 @@ from .cluster.cluster import (
     unknown_name,
 )
 from .faults import fault_lines
+from .network.costs import Costs
+from .network.gather_cost import gather_line
 from .step.device import Device, load_device
 from .step.options import StepOptions
 from .step.overhead import Overhead
@@ -183,6 +186,14 @@ class Experiment(_Section):
         """Return the task; ``search`` is where import paths are looked up first."""
         return make_task(self.task.name, self.task.model_extra or {}, search)
 
+    def resolved(self) -> "Experiment":
+        """Return the experiment with the cluster's own cost in the schemes that adapt to it."""
+        if not any("cost=cluster" in text for text in self.schemes):
+            return self
+        costs = Costs(self.cluster.cluster(), self.training.workers, self.timing.algorithms, self.timing.gathers)
+        line = gather_line(costs)
+        return self.model_copy(update={"schemes": tuple(on_cluster(text, line) for text in self.schemes)})
+
     def parsed_schemes(self) -> list[Scheme]:
         """Return the schemes in order."""
         return [parse_scheme(text) for text in self.schemes]
@@ -279,7 +290,7 @@ def validate_experiment(data: dict[str, Any]) -> Experiment:
         A line for each fault, with its key, value and what is allowed.
     """
     try:
-        return Experiment.model_validate(data)
+        return Experiment.model_validate(data).resolved()
     except ValidationError as error:
         raise ExperimentError("\n".join(fault_lines(error.errors(), Experiment))) from error
     except TaskError as error:

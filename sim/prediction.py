@@ -7,6 +7,8 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ..compressors.base import Scheme
+from ..compressors.costs import on_cluster
 from ..compressors.errors import InputError
 from ..compressors.partition import BUCKET_BYTES, FIRST_BUCKET_BYTES, Granularity, partition
 from ..compressors.spec import parse_scheme
@@ -17,6 +19,7 @@ from .faults import fault_lines
 from .models import load_model, model_workload
 from .models.times import Times
 from .network.costs import AUTO, Costs
+from .network.gather_cost import gather_line
 from .step.device import Device, load_device
 from .step.options import Engine, StepOptions
 from .step.overhead import Overhead, cost_source
@@ -226,7 +229,7 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
     model, training = load_model(job.model), job.training
     cut = partition(model.parameters(), training.unit, training.message, training.bucket, training.first_bucket)
     work = model_workload(model, inputs.device, job.batch, job.workload.times)
-    log = synthetic_log(cut, parse_scheme(job.scheme), training.workers, cache=cache)
+    log = synthetic_log(cut, _scheme(job, inputs), training.workers, cache=cache)
     options = job.timing.model_copy(update={"one_bucket_first": False})
     times = timeline([log], ready_after(cut, work), work, inputs.cluster, inputs.overhead, inputs.device, options)
     return Prediction(
@@ -239,6 +242,14 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
         algorithms=tuple(_algorithms(log, times.plan.costs[0])),
         links=tuple(sorted(_links(times), key=lambda link: -link.share)),
     )
+
+
+def _scheme(job: Job, inputs: Inputs) -> Scheme:
+    """Return the scheme, with the cluster's own cost if it adapts to that."""
+    if "cost=cluster" not in job.scheme:
+        return parse_scheme(job.scheme)
+    costs = Costs(inputs.cluster, job.training.workers, job.timing.algorithms, job.timing.gathers)
+    return parse_scheme(on_cluster(job.scheme, gather_line(costs)))
 
 
 def _algorithms(log: StepLog, costs: Costs) -> Iterator[Algorithm]:

@@ -118,8 +118,8 @@ def algorithm_1(magnitudes: NDArray[np.float64], budget: float) -> NDArray[np.fl
         tail = math.fsum(sorted_[i:])
         if tail == 0:
             break
-        if value * budget <= tail:
-            p[i:] = sorted_[i:] * budget / tail
+        if value / tail * budget <= 1:  # in this order products of subnormal values lose nothing
+            p[i:] = sorted_[i:] / tail * budget
             break
         p[i], budget = 1, budget - 1
     out = np.empty_like(p)

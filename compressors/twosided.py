@@ -9,8 +9,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .base import Codec, Outcome, Passes, Protocol, Rate, Rounds, Scheme, SchemeError, Shape, State, Turn, check_finite
-from .decoded import Dense, Nothing
+from .base import (
+    Codec,
+    NonFiniteError,
+    Outcome,
+    Passes,
+    Protocol,
+    Rate,
+    Rounds,
+    Scheme,
+    SchemeError,
+    Shape,
+    State,
+    Turn,
+    check_finite,
+    not_finite,
+)
+from .decoded import Decoded, Dense, Nothing
 from .feedback import ErrorFeedback
 from .keys import Purpose, stream
 from .payload import Buffer, Payload, Ragged
@@ -103,7 +118,11 @@ class TwoSidedProtocol(Remembering, Protocol):
             self._serve(from_all(reply, row, turn.size, payloads[rank]), owned[row], last, chunks[rank], rank, turn)
             for row, rank in enumerate(turn.ranks)
         ]
-        reply = yield Gather(own_rows([own.payload for own in served], payloads))
+        # Only the owner sees what its memory makes of the average, so it tells the others whether that is finite.
+        flags = x.new_tensor([[not own.finite] for own in served], dtype=torch.uint8)
+        reply = yield Gather(Payload((*own_rows([own.payload for own in served], payloads).buffers, flags)))
+        if bad := tuple(reply.fixed(-1)[:, 0].nonzero()[:, 0].tolist()):
+            raise not_finite(turn, bad, self)
         mean = x.new_empty(x[0].numel())
         for rank, part in enumerate(chunks):
             if part.start < part.stop:
@@ -131,37 +150,47 @@ class TwoSidedProtocol(Remembering, Protocol):
         """Average what came for a local worker's chunk, add what the worker remembers of it, and compress that."""
         length = part.stop - part.start
         if not length:
-            return _Served(None, owned[:0], owned)
-        total = self.inner.decode(chunk, (length,), _of_chunk(turn, rank)).total(owned[:length])
-        average = total[None] / turn.size
+            return _Served(None, owned[:0], owned, finite=True)
         at_chunk = replace(_of_owner(turn, rank), lr=_rate(turn.lr, part))
         memory = State(elements={"residual": owned[None, :length].clone()}, shared={"lr": _rate(last, part)})
-        idle = self.memory.idle(at_chunk)  # none of the chunk's parameters moves
-        q = torch.zeros_like(average) if idle else self.memory.before(average, memory, at_chunk)
-        check_finite(q, at_chunk)
-        payload, sent, _ = self.inner.encode(q, State(), at_chunk)
-        payload = payload.apart_from(q)
-        memory = memory if idle else self.memory.after(q, sent, memory, at_chunk)
+        try:
+            total = self.inner.decode(chunk, (length,), _of_chunk(turn, rank)).total(owned[:length])
+            q, payload, sent = self._compressed(total[None] / turn.size, memory, at_chunk)
+        except NonFiniteError:  # which nobody else sees; zeros stand in until all are told
+            nothing = torch.zeros_like(owned[None, :length])
+            return _Served(self.inner.encode(nothing, State(), at_chunk)[0], nothing[0], owned, finite=False)
+        if not self.memory.idle(at_chunk):
+            memory = self.memory.after(q, sent, memory, at_chunk)
         kept = owned.clone()
         kept[:length] = memory.elements["residual"][0]
-        return _Served(payload, total, kept)
+        return _Served(payload, total, kept, finite=True)
+
+    def _compressed(self, average: Tensor, memory: State, at_chunk: Turn) -> tuple[Tensor, Payload, Decoded]:
+        """Add an owner's memory to an average, unless none of its parameters moves, and compress that."""
+        q = torch.zeros_like(average) if self.memory.idle(at_chunk) else self.memory.before(average, memory, at_chunk)
+        check_finite(q, at_chunk)
+        payload, sent, _ = self.inner.encode(q, State(), at_chunk)
+        return q, payload.apart_from(q), sent
 
     def _read(
         self, reply: Payload, rank: int, like_payload: Payload | None, part: slice, turn: Turn, like: Tensor
     ) -> Tensor:
         """Decode what the owner of a chunk has sent."""
         assert like_payload is not None
-        row = Payload(tuple(_cut_to(b, rank, own) for b, own in zip(reply.buffers, like_payload.buffers, strict=True)))
+        row = Payload(
+            tuple(_cut_to(b, rank, own) for b, own in zip(reply.buffers[:-1], like_payload.buffers, strict=True))
+        )
         size = part.stop - part.start
         return self.inner.decode(row, (size,), _of_owner(turn, rank)).dense(like.new_empty(size))[0]
 
 
 class _Served(NamedTuple):
-    """What the owner of a chunk made of it: what it sends, the sum of what came, and its new memory."""
+    """What the owner of a chunk made of it: what it sends, the sum of what came, its memory, and if all is finite."""
 
     payload: Payload | None
     total: Tensor
     memory: Tensor
+    finite: bool
 
 
 # --------------------------------------------------------------------------------------------------------------- chunks

@@ -32,6 +32,8 @@ class PowerSGD(Protocol):
 
     Notes
     -----
+    Ranks change in the course of a training with ``phases(powersgd(rank=8), powersgd(rank=2), at=1000)``.
+
     Differences from the paper: ``sent`` is what each worker contributes to the mean, P Q_w^T, so that error feedback
     keeps what the worker itself could not send (the authors' later code does so too), where Algorithm 1 subtracts the
     mean; the sums of all workers' memories agree, and so do all means. P is orthonormalised by a QR decomposition,

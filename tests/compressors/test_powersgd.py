@@ -238,3 +238,17 @@ def test_regression_ranks_that_draw_their_own_q_disagree(values):
     assert torch.equal(together, torch.stack(requests).view(4, -1))
     expected = x.double().numpy() @ np.random.Generator(stream(1, Purpose.START, 0, "u")).standard_normal((18, 2))
     np.testing.assert_allclose(torch.stack(requests).transpose(1, 2).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_ranks_follow_a_schedule_and_each_keeps_its_q(exchange, values):
+    """From step 2 on, what was sent has the second scheme's rank; its Q has not seen the first one's steps."""
+    scheme, state, ranks = "phases(powersgd(rank=3), powersgd(rank=1), at=2)", None, []
+    for step in range(4):
+        x = values(2, 12, 10, seed=step, dtype=torch.float64)
+        outcome, _ = exchange(scheme, x, state, step)
+        state = outcome.state
+        ranks.append(int(torch.linalg.matrix_rank(outcome.mean)))
+    assert ranks == [3, 3, 1, 1]
+    fresh = exchange("powersgd(rank=1)", values(2, 12, 10, seed=2, dtype=torch.float64), step=2)[0]
+    again = exchange("powersgd(rank=1)", values(2, 12, 10, seed=3, dtype=torch.float64), fresh.state, 3)[0]
+    assert torch.equal(outcome.mean, again.mean)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradwire.compressors.base import SchemeError, State, Turn
+from gradwire.compressors.base import NonFiniteError, SchemeError, State, Turn
 from gradwire.compressors.feedback import ErrorFeedback
 from gradwire.compressors.remember import remember
 from gradwire.compressors.spec import parse_scheme
@@ -93,11 +93,11 @@ def test_a_lossless_codec_leaves_nothing_in_memory(exchange, values):
 
 
 def test_wire_is_chunks_there_and_one_chunk_back(exchange, values):
-    """50 values in chunks of 13, 13, 12, 12: two entries of each, of 4 bytes and indices of 4 bits."""
+    """50 values in chunks of 13, 13, 12, 12: two entries of each, of 4 bytes and indices of 4 bits; back with a flag."""
     _, log = exchange("twosided(topk(density=0.1))", values(4, 50))
     there, back = log.collectives
     assert (there.operation, there.sent_bytes) == ("all-to-all", (4 * (2 * 4 + 1),) * 4)
-    assert (back.operation, back.sent_bytes) == ("all-gather", (8 + 2 * 4 + 1,) * 4)
+    assert (back.operation, back.sent_bytes) == ("all-gather", (8 + 2 * 4 + 1 + 1,) * 4)
 
 
 @pytest.mark.parametrize("workers", [2, 5, 8])
@@ -199,3 +199,11 @@ def test_a_turn_without_rank_zero_serves_its_own_chunks(values):
     rounds = scheme.rounds(x, scheme.init((10,), 2, x[0]), Turn(1, 0, "u", (2, 3), 4))
     request = next(rounds)
     assert request.payload.fixed(0).shape == (2, 4 * 2)
+
+
+def test_regression_what_overflows_at_a_chunks_owner_is_told_to_all(exchange):
+    """Each worker's values are finite; their sum, which only the owner computes, is not."""
+    x = torch.full((2, 6), 3e38)
+    x[:, 3:] = 1.0
+    with pytest.raises(NonFiniteError, match=r"twosided\(topk\(density=0.4\)\) makes an infinity .* on worker 0$"):
+        exchange("twosided(topk(density=0.4))", x)

@@ -93,7 +93,7 @@ def test_a_lossless_codec_leaves_nothing_in_memory(exchange, values):
 
 
 def test_wire_is_chunks_there_and_one_chunk_back(exchange, values):
-    """50 values in chunks of 13, 13, 12, 12: two entries of each, of 4 bytes and indices of 4 bits; back with a flag."""
+    """50 values in chunks of 13, 13, 12, 12: two entries of each, of 4 bytes and indices of 4 bits; a flag back."""
     _, log = exchange("twosided(topk(density=0.1))", values(4, 50))
     there, back = log.collectives
     assert (there.operation, there.sent_bytes) == ("all-to-all", (4 * (2 * 4 + 1),) * 4)

@@ -4,12 +4,14 @@ Large units on a CPU go through compiled loops (:mod:`gradwire.compressors.quant
 torch's operations, which give the same bits.
 """
 
+import sys
 from math import ceil
 from types import ModuleType
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..wire import pack, packed_bytes
@@ -24,8 +26,9 @@ _BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52,
 
 
 def compiled_loops(values: Tensor, count: int) -> ModuleType | None:
-    """Return the compiled loops where they serve: many values on a CPU."""
-    if values.device.type != "cpu" or count < COMPILED_FROM:
+    """Return the compiled loops where they serve: on a CPU, for many values, or for any once they are loaded."""
+    least = COMPILED_FROM >> 16 if f"{__package__}.kernels" in sys.modules else COMPILED_FROM
+    if values.device.type != "cpu" or count < least:
         return None
     from . import kernels  # noqa: PLC0415 - numba loads slowly, and small units do not need it
 
@@ -102,12 +105,24 @@ def row_sums(x: Tensor, of: Literal["magnitudes", "values", "squares"], shift: T
 
 def _halved(terms: Tensor) -> Tensor:
     """Sum over the last dimension by adding its second half to its first, again and again."""
+    if terms.device.type == "cpu":  # numpy starts its operations faster, and adds alike
+        return torch.from_numpy(np.asarray(_folded(terms.numpy())))
     length = 1 << max(0, terms.shape[-1] - 1).bit_length()
     terms = torch.nn.functional.pad(terms, (0, length - terms.shape[-1]))
     while length > 1:
         length //= 2
         terms = terms[..., :length] + terms[..., length:]
     return terms[..., 0]
+
+
+def _folded(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Do the same in numpy; what is missing in the second half would be zeros."""
+    while (size := terms.shape[-1]) > 1:
+        half = 1 << (size - 1).bit_length() - 1
+        folded = terms[..., :half].copy()
+        folded[..., : size - half] += terms[..., half:]
+        terms = folded
+    return np.asarray(terms[..., 0])
 
 
 # ------------------------------------------------------------------------------------------------------------ rounding

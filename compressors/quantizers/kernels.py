@@ -5,8 +5,10 @@ lock, so that threads share the rows' parts. ``start`` is a multiple of :data:`P
 same byte. What they compute is said where they are called; this module is imported only then, since numba loads slowly.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -36,11 +38,16 @@ def share(work: Callable[[int, int, int], object], rows: int, size: int) -> None
         for part in parts[first::threads]:
             work(*part)
 
-    if threads == 1:
-        some(0)
-        return
-    with ThreadPoolExecutor(threads) as pool:  # of this call alone: a lasting one would not survive a fork
-        list(pool.map(some, range(threads)))
+    others = [_pool(os.getpid(), threads - 1).submit(some, first) for first in range(1, threads)] if threads > 1 else []
+    some(0)
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=4)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001 - it keys the cache
+    """Return threads that wait for work; those of another process did not survive the fork that made this one."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="gradwire")
 
 
 def unsigned(keys: list[Key]) -> list[tuple[np.uint64, np.uint64]]:

@@ -118,9 +118,8 @@ def share(text: str, rows: list[Tensor], target: Tensor) -> tuple[str, str, floa
 
     ``target`` is what as many values as there are in all rows are copied to.
     """
-    scheme = parse_scheme(text)
     try:
-        units = Units(scheme, rows)
+        units = Units(parse_scheme(text), rows)
     except SchemeError:  # error feedback refuses it
         return "-", "-", 0.0
     source = torch.zeros_like(target)

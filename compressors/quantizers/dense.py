@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..base import Codec, NonFiniteError, Passes, Scheme, Shape, State, Turn, not_finite
+from ..base import Codec, NonFiniteError, Passes, Shape, State, Turn
 from ..decoded import Decoded
 from ..decoded import Dense as DenseRows
 from ..payload import Payload
@@ -70,31 +70,15 @@ class Dense(Codec):
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
         flat = x.reshape(len(x), -1)
-        values = _to_fp16(flat, self, turn) if self.dtype == "fp16" else flat.to(_DTYPES.get(self.dtype, x.dtype))
+        values = flat.to(_DTYPES.get(self.dtype, x.dtype))
         return Payload((values,)), DenseRows(values), state
 
     def decode(self, payload: Payload, shape: Shape, turn: Turn) -> Decoded:
         values = payload.fixed(0)
         if self.dtype == "fp16" and _overflows(values):
-            raise NonFiniteError(
-                f"step {turn.step}: the sum over all workers of {turn.unit} exceeds fp16, which ends at 65504"
-            )
+            # A value that is too large for fp16 is infinite in the sum, too, which is the same on all workers.
+            raise NonFiniteError(f"step {turn.step}: {turn.unit}, or its sum over all workers, exceeds fp16's 65504")
         return DenseRows(values)
-
-
-def _to_fp16(flat: Tensor, scheme: Scheme, turn: Turn) -> Tensor:
-    """Round ``[W, n]`` to fp16.
-
-    Raises
-    ------
-    NonFiniteError
-        If a value exceeds the range, with step, unit and workers.
-    """
-    values = flat.to(torch.float16)
-    large = [rank for rank, row in zip(turn.ranks, values, strict=True) if _overflows(row)]
-    if large:
-        raise not_finite(turn, tuple(large), scheme)
-    return values
 
 
 def _overflows(values: Tensor) -> bool:

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from ..keys import words
 
+_COMPILED_FROM = 1 << 16
+"""So many positions are worth loading the compiled loops for."""
 _SORTED_BELOW = 1 / 32
 """Smaller fractions are sorted; for larger ones it is faster to mark them in a row of all entries."""
 
@@ -33,6 +35,8 @@ def subset(bits: np.random.Philox, size: int, count: int) -> NDArray[np.int64]:
         kept = np.ones(size, dtype=np.bool_)
         kept[subset(bits, size, size - count)] = False
         return np.flatnonzero(kept)
+    if count >= _COMPILED_FROM:
+        return _by_bitmap(bits, size, count)
     if count < _SORTED_BELOW * size:
         return _by_sorting(bits, size, count)
     marked = np.zeros(size, dtype=np.bool_)
@@ -41,6 +45,16 @@ def subset(bits: np.random.Philox, size: int, count: int) -> NDArray[np.int64]:
         marked[positions(bits, size, missing)] = True
         missing = count - int(np.count_nonzero(marked))
     return np.flatnonzero(marked)
+
+
+def _by_bitmap(bits: np.random.Philox, size: int, count: int) -> NDArray[np.int64]:
+    """Draw as :func:`subset` does, with compiled loops."""
+    from .bitmap import Bitmap  # noqa: PLC0415 - numba loads slowly, and small units do not need it
+
+    chosen = Bitmap(size)
+    while chosen.count < count:
+        chosen.add(positions(bits, size, count - chosen.count))
+    return chosen.ascending()
 
 
 def _by_sorting(bits: np.random.Philox, size: int, count: int) -> NDArray[np.int64]:

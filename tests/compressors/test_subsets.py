@@ -68,3 +68,11 @@ def test_positions_reach_the_ends_of_large_ranges():
     drawn = positions(bits(0), 2**32 - 5, 20_000)
     assert drawn.max() > 0.999 * 2**32
     assert drawn.min() < 0.001 * 2**32
+
+
+@pytest.mark.parametrize(("size", "count"), [(100, 3), (64, 30), (1000, 500), (70_000, 700)])
+def test_all_ways_of_drawing_choose_the_same(size, count):
+    """A set of bits, a row of marks and sorted numbers hold the same positions."""
+    by_bitmap, by_sorting = (way(bits(0), size, count) for way in (subsets._by_bitmap, subsets._by_sorting))
+    assert by_bitmap.tolist() == by_sorting.tolist() == subset(bits(0), size, count).tolist()
+    assert by_bitmap.dtype == np.int64

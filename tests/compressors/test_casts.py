@@ -49,7 +49,7 @@ def test_regression_fp16_never_hides_an_overflow(value, size, exchange):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_regression_a_sum_that_overflows_fp16_is_not_hidden(sign, exchange):
-    with pytest.raises(NonFiniteError, match=r"^step 0: layer.weight, or its sum over all workers, exceeds fp16's 65504$"):
+    with pytest.raises(NonFiniteError, match=r"^step 0: layer.weight, or its sum over all workers, exceeds fp16's"):
         exchange("dense(dtype=fp16)", sign * torch.full((3, 5), 30_000.0))
 
 

@@ -54,6 +54,7 @@ class _Round:
     """One backward pass: the buckets so far, what came of them, and the states to go back to."""
 
     rates: dict[str, float]
+    scale: float
     known: dict[str, tuple[Unit, State]] = field(default_factory=dict)
     buckets: list[_Bucket] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -68,7 +69,8 @@ class DDPHook:
     Attributes
     ----------
     step : int
-        The number of completed backward passes that exchanged gradients. It keys the random draws.
+        The number of completed backward passes that exchanged gradients, without those that ``pass`` undoes, which
+        the optimizer does not count either. It keys the random draws.
     log : tuple of MessageLog
         What crossed the wire in the last of them, one entry for each bucket.
     skipped : int
@@ -143,7 +145,7 @@ class DDPHook:
     def __call__(self, state: object, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
         """Take a bucket and return the future of its mean, as ``register_comm_hook`` wants it."""
         if self._round is None or bucket.index() == 0:
-            self._round = _Round(self._rates())
+            self._round = _Round(self._rates(), 1.0 if self._scaler is None else float(self._scaler.get_scale()))
         buffer = bucket.buffer()
         names = [self._names[p] for p in bucket.parameters()]
         future: Future[Tensor] = Future(devices=[] if buffer.device.type == "cpu" else [buffer.device])
@@ -159,10 +161,9 @@ class DDPHook:
         return future
 
     def _rates(self) -> dict[str, float]:
-        """Return the rate that each parameter's gradient will be multiplied by, loss scale and all."""
-        scale = 1.0 if self._scaler is None else self._scaler.get_scale()
+        """Return each parameter's learning rate."""
         groups = self._optimizer.param_groups
-        return {self._names[p]: float(g["lr"]) / scale for g in groups for p in g["params"] if p in self._names}
+        return {self._names[p]: float(g["lr"]) for g in groups for p in g["params"] if p in self._names}
 
     # ---------------------------------------------------------------------------------------------- on the own thread
 
@@ -194,9 +195,10 @@ class DDPHook:
         outcomes, log = self._driver.exchange(items, len(current.logs))
         for unit, outcome in zip(units, outcomes, strict=True):
             self._states[unit.name] = (unit, outcome.state)
-            pieces = torch.split(outcome.mean.reshape(-1), [p.elements for p in unit.parameters])
-            for parameter, mean in zip(unit.parameters, pieces, strict=True):
-                gradients[parameter.name].copy_(mean.view(parameter.shape))
+            mean = outcome.mean if current.scale == 1 else outcome.mean * current.scale
+            pieces = torch.split(mean.reshape(-1), [p.elements for p in unit.parameters])
+            for parameter, piece in zip(unit.parameters, pieces, strict=True):
+                gradients[parameter.name].copy_(piece.view(parameter.shape))
         current.logs.append(log)
         for bucket in buckets:
             _check_mean(bucket, self.step)
@@ -212,13 +214,15 @@ class DDPHook:
         return [Unit(tuple(found))] if self._unit == "bucket" else [Unit((parameter,)) for parameter in found]
 
     def _item(self, unit: Unit, gradients: dict[str, Tensor], current: _Round) -> Item:
-        """Return a unit's values, at least in float32, with its scheme and state."""
+        """Return a unit's values, at least in float32 and without the loss scale, with its scheme and state."""
         parts = [gradients[parameter.name] for parameter in unit.parameters]
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         if len(parts) == 1:
             x = parts[0].reshape(unit.shape).to(dtype).contiguous()
         else:
             x = torch.cat([part.reshape(-1).to(dtype) for part in parts])
+        if current.scale != 1:
+            x = x / current.scale  # not in place: it may be the gradient itself
         if unit.name not in self._schemes:
             self._schemes[unit.name] = self._scheme.for_unit(unit.name, unit.shape)
         if unit.name not in self._states:
@@ -234,6 +238,7 @@ class DDPHook:
 
     def _complete(self, current: _Round) -> None:
         """End a step: apply the policy if a value was not finite, and give the gradients back."""
+        undone = False
         if current.error is None:
             self._replace(current)
         else:
@@ -245,7 +250,8 @@ class DDPHook:
                 self.skipped += 1
                 self._tell("%s; the step is skipped", current.error)
                 current.error = None
-        self.step += 1
+                undone = self._on_nonfinite == "pass"  # then the optimizer does not count it; zeros are a step for it
+        self.step += not undone
         self.log = tuple(current.logs)
 
     def _replace(self, current: _Round) -> None:
@@ -342,7 +348,8 @@ def ddp_hook(
         ``skip``: all gradients are zero. ``pass``: all gradients are NaN, on which a ``GradScaler`` skips the step and
         lowers its scale. Under the last two all memories stay as they were, which costs a copy of them at each step.
     scaler : GradScaler, optional
-        If the loss is scaled, the scaler: the scale changes what gradients are measured in, and memories with them.
+        If the loss is scaled, the scaler: the scheme sees gradients divided by the scale, as its memories, thresholds
+        and clips need them, and the means are multiplied by it.
     exact : bool
         Sum in rank order, as the simulator does to the last bit, at the price of gathers in place of all-reduces.
 

@@ -21,7 +21,6 @@ from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceSca
 from .wire import header
 from .wirelog import Collective, MessageLog, Operation, Work
 
-
 _FAILED = -1
 """Told in place of the first unit that is not finite by a worker that cannot encode at all."""
 

@@ -150,7 +150,9 @@ def powers(x, norms, bucket, top, ratio, bits, mantissa, bias, scaled, key, more
         for i in range(len(part)):
             above = (bits[i] >> mantissa) - lowest
             level[i] = above + 1 if above >= 0 else 0
-            scaled[i] = x.dtype.type(bits[i] & mask) * fraction if above >= 0 else ratio[i] * unit * steps  # 2**(top + 7) overflows
+            scaled[i] = (
+                x.dtype.type(bits[i] & mask) * fraction if above >= 0 else ratio[i] * unit * steps
+            )  # 2**(top + 7) overflows
         _round(scaled[: len(part)], begin, key, more, words, up)
         for i in range(len(part)):
             size = level[i] + np.int32(up[i])

@@ -107,7 +107,7 @@ def test_a_gradient_that_overflows_under_the_scale_still_reaches_the_scaler(made
 
 
 def test_regression_a_step_that_is_undone_does_not_bring_the_freeze_closer(made):
-    """Step 1 of four overflows and is passed to the scaler; the optimizer has counted three steps then, and the hook."""
+    """Step 1 of four overflows and goes to the scaler; the optimizer has counted three steps at the end, and the hook."""
     model = model_of()
     optimizer, scaler = OneBitAdam(model.parameters(), freeze_step=3), scaler_of(2.0**60)
     hook = made("onebitadam(freeze_step=3)", model, optimizer, scaler=scaler, on_nonfinite="pass")
@@ -128,3 +128,24 @@ def test_a_step_of_zeros_counts_as_the_optimizer_counts_it(made):
     model(torch.full((2, 4), torch.inf)).sum().backward()
     optimizer.step()
     assert hook.step == optimizer.state[model.module.weight]["step"] == 1
+
+
+def test_regression_1_bit_adams_momentum_survives_the_change_of_buckets(made):
+    """After the first step each parameter is a bucket, of its own shape; the momentum goes on all the same."""
+    found = []
+    for unit in ("bucket", "layer"):
+        model = model_of(bucket_cap_mb=1e-6)
+        optimizer = OneBitAdam(model.parameters(), freeze_step=3)
+        hook = made("onebitadam(freeze_step=3)", model, optimizer, unit=unit)
+        for step in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(5, 4, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+            optimizer.step()
+        parts = {
+            tuple(entry["parameters"]): entry["state"]["shared"]["momentum"] for entry in hook.state_dict()["states"]
+        }
+        found.append(parts)
+    buckets, layers = found
+    assert buckets.keys() == layers.keys() == {("weight",), ("bias",)}
+    for key, momentum in layers.items():
+        assert torch.equal(buckets[key], momentum)

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire.compressors import ddp_hook
-from gradwire.compressors.ddp import DDPHook
+from gradwire.compressors.base import SchemeError, Turn
+from gradwire.compressors.ddp import DDPHook, HookError
+from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.optimizers import OneBitAdam
+from gradwire.compressors.spec import parse_scheme
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,7 +110,7 @@ def test_a_gradient_that_overflows_under_the_scale_still_reaches_the_scaler(made
 
 
 def test_regression_a_step_that_is_undone_does_not_bring_the_freeze_closer(made):
-    """Step 1 of four overflows and goes to the scaler; the optimizer has counted three steps at the end, and the hook."""
+    """Step 1 of four overflows and goes to the scaler; at the end three steps are counted."""
     model = model_of()
     optimizer, scaler = OneBitAdam(model.parameters(), freeze_step=3), scaler_of(2.0**60)
     hook = made("onebitadam(freeze_step=3)", model, optimizer, scaler=scaler, on_nonfinite="pass")
@@ -149,3 +152,61 @@ def test_regression_1_bit_adams_momentum_survives_the_change_of_buckets(made):
     assert buckets.keys() == layers.keys() == {("weight",), ("bias",)}
     for key, momentum in layers.items():
         assert torch.equal(buckets[key], momentum)
+
+
+# ------------------------------------------------------------------------------------------------- mistakes of users
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"seed": -1}, "seed = -1 is not allowed: it must be a whole number from 0 to 2**64 - 1"),
+        ({"seed": 2**64}, f"seed = {2**64} is not allowed: it must be a whole number from 0 to 2**64 - 1"),
+        ({"seed": 1.5}, "seed = 1.5 is not allowed: it must be a whole number from 0 to 2**64 - 1"),
+        ({"seed": "7"}, "seed = '7' is not allowed: it must be a whole number from 0 to 2**64 - 1"),
+        ({"seed": True}, "seed = True is not allowed: it must be a whole number from 0 to 2**64 - 1"),
+        ({"scheme": 7}, "scheme = 7 is not allowed: it must be a text or a Scheme"),
+        ({"scheme": None}, "scheme = None is not allowed: it must be a text or a Scheme"),
+        ({"optimizer": None}, "optimizer = None is not allowed: it must be a torch.optim.Optimizer"),
+        ({"scaler": 1024.0}, "scaler = 1024.0 is not allowed: it must be a GradScaler or None"),
+        ({"unit": ["layer"]}, "unit = ['layer'] is not allowed: it must be one of layer, bucket, model"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(options, told):
+    model = model_of()
+    given = {"scheme": "dense", "optimizer": torch.optim.SGD(model.parameters(), lr=0.1), **options}
+    with pytest.raises(HookError) as raised:
+        ddp_hook(given.pop("scheme"), model, given.pop("optimizer"), **given)
+    assert str(raised.value) == f"ddp_hook: {told}"
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+def test_seeds_reach_to_64_bits(seed, made):
+    model = model_of()
+    made("randomk(density=0.5)", model, torch.optim.SGD(model.parameters(), lr=0.1), seed=seed)
+    model(torch.ones(2, 4)).sum().backward()
+    assert model.module.weight.grad.any()
+
+
+@pytest.mark.parametrize("missing", ["scheme", "step", "states"])
+def test_a_checkpoint_that_lacks_something_is_refused(missing, made):
+    model = model_of()
+    hook = made("ef(topk)", model, torch.optim.SGD(model.parameters(), lr=0.1))
+    data = hook.state_dict()
+    del data[missing]
+    with pytest.raises(HookError, match=f"^ddp_hook: this is no checkpoint of a hook: it has no '{missing}'$"):
+        hook.load_state_dict(data)
+    with pytest.raises(HookError, match="it has no 'scheme'$"):
+        hook.load_state_dict([])
+
+
+@pytest.mark.parametrize("scheme", ["dgc", "dgcsample", "sampledtopk"])
+@pytest.mark.parametrize("density", ["5e-324", "1e-301"])
+def test_regression_a_density_whose_sample_has_no_size_is_refused(scheme, density):
+    with pytest.raises(SchemeError, match=f"density = {density} is out of range: density must be from 1e-300 to 1$"):
+        parse_scheme(f"{scheme}(density={density})")
+    least = parse_scheme(f"{scheme}(density=1e-300)")
+    x = torch.arange(1.0, 31.0)[None]
+    item = Item(x, least, least.init((30,), 1, x[0]), Turn(0, 0, "u", (0,), 1))
+    (outcome,), _ = StackedDriver(1).exchange([item])
+    assert outcome.mean.nonzero().tolist() == [[29]]

@@ -54,6 +54,7 @@ class _Round:
     """One backward pass: the buckets so far, what came of them, and the states to go back to."""
 
     rates: dict[str, float]
+    scale: float
     known: dict[str, tuple[Unit, State]] = field(default_factory=dict)
     buckets: list[_Bucket] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -68,16 +69,18 @@ class DDPHook:
     Attributes
     ----------
     step : int
-        The number of completed backward passes that exchanged gradients. It keys the random draws.
+        The number of completed backward passes that exchanged gradients, without those that ``pass`` undoes, which
+        the optimizer does not count either. It keys the random draws.
     log : tuple of MessageLog
-        What crossed the wire in the last of them, one entry for each bucket.
+        What the workers had to tell each other in the last of them, one entry for each bucket: rows that differ in
+        length unpadded, and of a permute each worker's own bytes. A padded all-gather crosses the wire for either.
     skipped : int
         In how many of them a value was not finite.
     """
 
     def __init__(
         self,
-        scheme: Scheme,
+        scheme: str | Scheme,
         model: DistributedDataParallel,
         optimizer: Optimizer,
         seed: int,
@@ -89,7 +92,7 @@ class DDPHook:
         self.__name__ = self.__qualname__ = "gradwire_ddp_hook"  # DistributedDataParallel asks for them
         self.step, self.skipped = 0, 0
         self.log: StepLog = ()
-        self._scheme, self._seed, self._unit = scheme, seed, unit
+        self._seed, self._unit = seed, unit
         self._optimizer, self._on_nonfinite, self._scaler = optimizer, on_nonfinite, scaler
         trained = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
         self._names = {p: name for name, p in trained.items()}
@@ -97,13 +100,19 @@ class DDPHook:
         self._whole = partition(self._shapes, "model", "model").messages[0][0]
         self._schemes: dict[str, Scheme] = {}
         self._states: dict[str, tuple[Unit, State]] = {}
-        self._check(trained)
         # A group of its own: DistributedDataParallel's collectives on the model's group come in an order of their own.
         ranks = dist.get_process_group_ranks(model.process_group)
         backend = dist.get_backend(model.process_group)
         group = dist.new_group(ranks, backend=backend, use_local_synchronization=True)
         self._driver = ProcessGroupDriver(group=group, exact=exact)
-        self._compare(next(iter(trained.values())).device, exact)
+        device, mistake = next(iter(trained.values())).device, None
+        try:
+            self._scheme = _scheme_of(scheme)
+            self._check(trained)
+        except InputError as error:  # the others wait to compare
+            mistake = error
+        self._share(mistake, device)
+        self._compare(device, exact)
         self._round: _Round | None = None
         self._background = Background()
 
@@ -111,6 +120,7 @@ class DDPHook:
 
     def _check(self, trained: dict[str, Tensor]) -> None:
         """Refuse what could not work, before the first step."""
+        _check_options(self._optimizer, self._seed, self._unit, self._on_nonfinite, self._scaler)
         if self._unit not in self._scheme.granularity:
             allowed = ", ".join(sorted(self._scheme.granularity))
             raise SchemeError(f"ddp_hook: unit = {self._unit!r}: {self._scheme} works on {allowed} only")
@@ -121,8 +131,18 @@ class DDPHook:
         for unit in self._cut([name for name, _ in self._shapes]) if self._unit != "bucket" else []:
             self._scheme.for_unit(unit.name, unit.shape).init(unit.shape, 1, torch.zeros(()))
 
+    def _share(self, mistake: InputError | None, device: torch.device) -> None:
+        """Raise this worker's mistake, after the others are told; or tell whose it is."""
+        told = self._driver.all_gather(torch.tensor([[mistake is not None]], dtype=torch.uint8, device=device))
+        if mistake is not None:
+            raise mistake
+        if workers := told[:, 0].nonzero()[:, 0].tolist():
+            who = ", ".join(map(str, workers))
+            raise HookError(f"ddp_hook: worker {who} cannot make its hook, so nobody can; its own error says why")
+
     def _compare(self, device: torch.device, exact: bool) -> None:
         """Raise the same error on every worker unless all of them were given the same."""
+        rates = self._rates()
         own = {
             "scheme": str(self._scheme),
             "unit": self._unit,
@@ -130,9 +150,12 @@ class DDPHook:
             "on_nonfinite": self._on_nonfinite,
             "exact": str(exact),
             "parameters": repr((self._shapes, [p.dtype for p in self._names])),
+            "optimizer": type(self._optimizer).__name__,
+            "scaler": "none" if self._scaler is None else "one",
+            "learning rates": repr([rates[name] for name, _ in self._shapes]),
         }
         for key, others in self._driver.differences(own, device).items():
-            here = "" if key == "parameters" else f" (here it is {own[key]})"
+            here = "" if key in ("parameters", "learning rates") else f" (here it is {own[key]})"
             workers = ", ".join(map(str, others))
             raise HookError(
                 f"ddp_hook: {key} of worker {workers} differs from worker 0's{here}: all workers must pass the same"
@@ -143,7 +166,7 @@ class DDPHook:
     def __call__(self, state: object, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
         """Take a bucket and return the future of its mean, as ``register_comm_hook`` wants it."""
         if self._round is None or bucket.index() == 0:
-            self._round = _Round(self._rates())
+            self._round = _Round(self._rates(), 1.0 if self._scaler is None else float(self._scaler.get_scale()))
         buffer = bucket.buffer()
         names = [self._names[p] for p in bucket.parameters()]
         future: Future[Tensor] = Future(devices=[] if buffer.device.type == "cpu" else [buffer.device])
@@ -159,10 +182,9 @@ class DDPHook:
         return future
 
     def _rates(self) -> dict[str, float]:
-        """Return the rate that each parameter's gradient will be multiplied by, loss scale and all."""
-        scale = 1.0 if self._scaler is None else self._scaler.get_scale()
+        """Return each parameter's learning rate."""
         groups = self._optimizer.param_groups
-        return {self._names[p]: float(g["lr"]) / scale for g in groups for p in g["params"] if p in self._names}
+        return {self._names[p]: float(g["lr"]) for g in groups for p in g["params"] if p in self._names}
 
     # ---------------------------------------------------------------------------------------------- on the own thread
 
@@ -194,9 +216,10 @@ class DDPHook:
         outcomes, log = self._driver.exchange(items, len(current.logs))
         for unit, outcome in zip(units, outcomes, strict=True):
             self._states[unit.name] = (unit, outcome.state)
-            pieces = torch.split(outcome.mean.reshape(-1), [p.elements for p in unit.parameters])
-            for parameter, mean in zip(unit.parameters, pieces, strict=True):
-                gradients[parameter.name].copy_(mean.view(parameter.shape))
+            mean = outcome.mean if current.scale == 1 else outcome.mean * current.scale
+            pieces = torch.split(mean.reshape(-1), [p.elements for p in unit.parameters])
+            for parameter, piece in zip(unit.parameters, pieces, strict=True):
+                gradients[parameter.name].copy_(piece.view(parameter.shape))
         current.logs.append(log)
         for bucket in buckets:
             _check_mean(bucket, self.step)
@@ -212,13 +235,15 @@ class DDPHook:
         return [Unit(tuple(found))] if self._unit == "bucket" else [Unit((parameter,)) for parameter in found]
 
     def _item(self, unit: Unit, gradients: dict[str, Tensor], current: _Round) -> Item:
-        """Return a unit's values, at least in float32, with its scheme and state."""
+        """Return a unit's values, at least in float32 and without the loss scale, with its scheme and state."""
         parts = [gradients[parameter.name] for parameter in unit.parameters]
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         if len(parts) == 1:
             x = parts[0].reshape(unit.shape).to(dtype).contiguous()
         else:
             x = torch.cat([part.reshape(-1).to(dtype) for part in parts])
+        if current.scale != 1:
+            x = x / current.scale  # not in place: it may be the gradient itself
         if unit.name not in self._schemes:
             self._schemes[unit.name] = self._scheme.for_unit(unit.name, unit.shape)
         if unit.name not in self._states:
@@ -234,6 +259,7 @@ class DDPHook:
 
     def _complete(self, current: _Round) -> None:
         """End a step: apply the policy if a value was not finite, and give the gradients back."""
+        undone = False
         if current.error is None:
             self._replace(current)
         else:
@@ -245,7 +271,8 @@ class DDPHook:
                 self.skipped += 1
                 self._tell("%s; the step is skipped", current.error)
                 current.error = None
-        self.step += 1
+                undone = self._on_nonfinite == "pass"  # then the optimizer does not count it; zeros are a step for it
+        self.step += not undone
         self.log = tuple(current.logs)
 
     def _replace(self, current: _Round) -> None:
@@ -276,11 +303,14 @@ class DDPHook:
         Raises
         ------
         HookError
-            If it is of another scheme, partition, seed, worker or number of workers.
+            If it is of another scheme, partition, seed, worker or number of workers, or no such checkpoint at all.
         """
+        for key in (*self._identity(), "step", "states"):
+            if not isinstance(data, dict) or key not in data:
+                raise HookError(f"ddp_hook: this is no checkpoint of a hook: it has no {key!r}")
         for key, own in self._identity().items():
-            if key not in data or data[key] != own:
-                told = "parameters differ" if key == "parameters" else f"{key} is {data.get(key)!r}, here {own!r}"
+            if data[key] != own:
+                told = "parameters differ" if key == "parameters" else f"{key} is {data[key]!r}, here {own!r}"
                 raise HookError(f"ddp_hook: this checkpoint is not of this hook: its {told}")
         devices = {name: p.device for p, name in self._names.items()}
         states = {}
@@ -332,7 +362,7 @@ def ddp_hook(
     optimizer : Optimizer
         Its groups' learning rates are read at each step, for memories that are measured in updates.
     seed : int
-        Keys all random draws; a simulation with the same seed makes the same ones.
+        From 0 to 2**64 - 1. Keys all random draws; a simulation with the same seed makes the same ones.
     unit : {"layer", "bucket", "model"}
         What the scheme sees as one tensor. ``bucket`` follows DistributedDataParallel's buckets, which change after
         the first step; ``model`` exchanges nothing before the backward pass is over.
@@ -342,7 +372,8 @@ def ddp_hook(
         ``skip``: all gradients are zero. ``pass``: all gradients are NaN, on which a ``GradScaler`` skips the step and
         lowers its scale. Under the last two all memories stay as they were, which costs a copy of them at each step.
     scaler : GradScaler, optional
-        If the loss is scaled, the scaler: the scale changes what gradients are measured in, and memories with them.
+        If the loss is scaled, the scaler: the scheme sees gradients divided by the scale, as its memories, thresholds
+        and clips need them, and the means are multiplied by it.
     exact : bool
         Sum in rank order, as the simulator does to the last bit, at the price of gathers in place of all-reduces.
 
@@ -353,7 +384,8 @@ def ddp_hook(
     Raises
     ------
     SchemeError, HookError
-        One line that names the key, the value and what is allowed.
+        One line that names the key, the value and what is allowed. If one worker's arguments are refused, or not all
+        agree, all workers raise.
 
     Notes
     -----
@@ -361,17 +393,34 @@ def ddp_hook(
     """
     if not isinstance(model, DistributedDataParallel):
         raise HookError(f"ddp_hook: model must be a DistributedDataParallel, not a {type(model).__name__}")
-    for key, value, allowed in (
-        ("unit", unit, ("layer", "bucket", "model")),
-        ("on_nonfinite", on_nonfinite, ("raise", "skip", "pass")),
-    ):
-        if value not in allowed:
-            raise HookError(f"ddp_hook: {key} = {value!r} is not allowed: it must be one of {', '.join(allowed)}")
-    parsed = parse_scheme(scheme) if isinstance(scheme, str) else scheme
-    return DDPHook(parsed, model, optimizer, seed, unit, on_nonfinite, scaler, exact)
+    return DDPHook(scheme, model, optimizer, seed, unit, on_nonfinite, scaler, exact)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _scheme_of(given: object) -> Scheme:
+    """Return a scheme, or the one of a text."""
+    if isinstance(given, Scheme):
+        return given
+    if not isinstance(given, str):
+        raise HookError(f"ddp_hook: scheme = {given!r} is not allowed: it must be a text or a Scheme")
+    return parse_scheme(given)
+
+
+def _check_options(optimizer: object, seed: object, unit: object, on_nonfinite: object, scaler: object) -> None:
+    """Refuse arguments of the wrong kind, or beyond what they may be."""
+    units, policies = ("layer", "bucket", "model"), ("raise", "skip", "pass")
+    whole = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**64
+    for key, value, good, allowed in (
+        ("unit", unit, unit in units, f"one of {', '.join(units)}"),
+        ("on_nonfinite", on_nonfinite, on_nonfinite in policies, f"one of {', '.join(policies)}"),
+        ("seed", seed, whole, "a whole number from 0 to 2**64 - 1"),
+        ("optimizer", optimizer, isinstance(optimizer, Optimizer), "a torch.optim.Optimizer"),
+        ("scaler", scaler, scaler is None or hasattr(scaler, "get_scale"), "a GradScaler or None"),
+    ):
+        if not good:
+            raise HookError(f"ddp_hook: {key} = {value!r} is not allowed: it must be {allowed}")
 
 
 def _rate(unit: Unit, rates: dict[str, float], like: Tensor) -> Rate:

@@ -111,7 +111,10 @@ class Sparse(Decoded):
     size: int
 
     def add_to_(self, out: Tensor) -> Tensor:
-        return out.index_add_(0, self.indices.reshape(-1), self.values.reshape(-1).to(out.dtype))
+        # Row by row: of repeated indices, a GPU adds in no fixed order.
+        for indices, values in zip(self.indices, self.values, strict=True):
+            out.index_add_(0, indices, values.to(out.dtype))
+        return out
 
     def residual_of_(self, p: Tensor) -> Tensor:
         return p.scatter_add_(1, self.indices, self.values.to(p.dtype).neg())
@@ -138,7 +141,9 @@ class RaggedSparse(Decoded):
             yield r, self.indices.row(r), self.values.row(r)
 
     def add_to_(self, out: Tensor) -> Tensor:
-        return out.index_add_(0, self.indices.flat, self.values.flat.to(out.dtype))
+        for _, indices, values in self._rows():
+            out.index_add_(0, indices, values.to(out.dtype))
+        return out
 
     def residual_of_(self, p: Tensor) -> Tensor:
         for r, indices, values in self._rows():

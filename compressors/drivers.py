@@ -21,6 +21,13 @@ from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceSca
 from .wire import header
 from .wirelog import Collective, MessageLog, Operation, Work
 
+_FAILED = -1
+"""Told in place of the first unit that is not finite by a worker that cannot encode at all."""
+
+
+class WorkerError(RuntimeError):
+    """Another worker cannot go on, so nobody can."""
+
 
 class Item(NamedTuple):
     """One unit to exchange: its values ``[W, *shape]``, how, and what is remembered and known of it."""
@@ -67,6 +74,8 @@ class Driver(ABC):
         NonFiniteError
             If a value is infinite or NaN on any worker: some schemes would hide it. Nothing has been sent then, but
             the states may have changed; whoever means to go on keeps copies (``state.map(torch.clone)``).
+        WorkerError
+            If another process failed to encode for any other reason, which it raises itself.
         """
         units = [_Exchange(item) for item in items]
         collectives = self._open(items, units)
@@ -89,17 +98,29 @@ class Driver(ABC):
         if not items:
             return []
         clean = 2 * len(items)  # each is looked at before and after it is encoded
-        at, ranks = _encode(items, units)
+        failure: Exception | None = None
+        try:
+            at, ranks = _encode(items, units)
+        except Exception as error:  # noqa: BLE001 - the others wait to be told; it is raised below
+            failure, at, ranks = error, _FAILED, self.ranks
         first_bad = [at if rank in ranks else clean for rank in self.ranks]
         everyones, log = self._agree(first_bad, clean, items[0].x.device)
         worst = min(everyones)
+        if failure is not None:
+            raise failure
+        if worst == _FAILED:
+            failed = ", ".join(str(rank) for rank, code in enumerate(everyones) if code == _FAILED)
+            raise WorkerError(f"step {items[0].turn.step}: worker {failed} failed to encode; its own error says why")
         if worst < clean:
             item, ranks = items[worst % len(items)], tuple(r for r, bad in enumerate(everyones) if bad == worst)
             raise not_finite(item.turn, ranks, None if worst < len(items) else item.scheme)
         return log
 
     def _agree(self, first_bad: list[int], clean: int, device: torch.device) -> tuple[list[int], list[Collective]]:
-        """Tell all N workers what is first not finite on each, or ``clean``; return that of all and what it cost."""
+        """Tell all N workers what is first not finite on each, or ``clean``, or that it failed; return that of all.
+
+        What it cost is returned besides.
+        """
         return first_bad, []
 
     @abstractmethod

@@ -101,17 +101,26 @@ class Momentum(Memory):
         """Return v of the shape of ``x``; u and v change in the state's memory."""
         gradient = self._clipped(x, turn.size)
         velocity = state.elements["momentum"].view_as(x)
+        moving = self._feedback.moving(turn)
+        before = None if moving is None else velocity.clone()
         if self.nesterov:
             velocity.add_(gradient).mul_(self.momentum)
-            return self._feedback.before(velocity + gradient, _unsent(state), turn)
-        velocity.mul_(self.momentum).add_(gradient)
-        return self._feedback.before(velocity, _unsent(state), turn)
+        else:
+            velocity.mul_(self.momentum).add_(gradient)
+        if moving is not None and before is not None:
+            velocity.copy_(torch.where(moving.view(x.shape[1:]), velocity, before))
+        given = velocity + gradient if self.nesterov else velocity
+        return self._feedback.before(given, _unsent(state), turn)
 
     def after(self, p: Tensor, sent: Decoded, state: State, turn: Turn) -> State:
         """Keep in v what was not sent, and in u, with masking, only what has no part in what was sent."""
         velocity = state.elements["momentum"]
         if self.masking:
-            velocity = sent.clear_(velocity)
+            moving = self._feedback.moving(turn)
+            if moving is None:
+                velocity = sent.clear_(velocity)
+            else:
+                velocity = torch.where(moving, sent.clear_(velocity.clone()), velocity)
         rest = self._feedback.after(p, sent, _unsent(state), turn)
         return State(elements={"momentum": velocity, "unsent": rest.elements["residual"]}, shared=rest.shared)
 

@@ -2,6 +2,9 @@
 
 Process q of G holds workers q W to (q + 1) W - 1 as rows. With W = 1 that is ordinary data-parallel training; with
 more, virtual workers spread over several processes or GPUs.
+
+The log holds the rows of a gather without padding, and of a permute each worker's own bytes, as that of
+:class:`gradwire.compressors.drivers.StackedDriver` does. What crosses are all-gathers of rows padded to the longest.
 """
 
 from collections.abc import Iterator
@@ -39,9 +42,9 @@ class ProcessGroupDriver(Driver):
     group : ProcessGroup, optional
         Default: the world.
     agree : bool
-        Before anything is sent, let all processes know of a value that is not finite, so that all of them raise. It
-        costs a gather of 4 bytes a worker for each message, which the wire log shows. Without it a process raises
-        alone, and its end must end the others.
+        Before anything is sent, let all processes know of a value that is not finite, or of any other failure to
+        encode, so that all of them raise. It costs a gather of 4 bytes a worker for each message, which the wire log
+        shows. Without it a process raises alone, and its end must end the others.
     """
 
     def __init__(

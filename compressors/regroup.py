@@ -1,5 +1,6 @@
 """Carrying over what units remember by element, when the same parameters are cut into other units."""
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -57,17 +58,23 @@ def _carried(fresh: State, shape: Shape, places: list[_Place]) -> State:
 
 
 def _shared(key: str, fresh: Rate, shape: Shape, places: list[_Place]) -> Rate:
-    """Return a number, or a tensor with an entry for each element, as it goes with the elements; else ``fresh``."""
+    """Return a number, or a tensor with an entry for each element, as it goes with the elements; else ``fresh``.
+
+    Such a tensor has the unit's shape or is flat; a fresh one tells which of them the scheme wants.
+    """
     values = [place.state.shared.get(key, fresh) for place in places]
     if all(not isinstance(value, Tensor) and value == values[0] for value in values):
         return values[0]
     pieces = []
     for value, (state, cut, size) in zip(values, places, strict=True):
         if isinstance(value, Tensor):
-            if value.shape != size:
+            if value.shape not in (size, (prod(size),)):
                 return fresh
             pieces.append(value.reshape(-1)[cut])
         else:
             like = next(iter(state.elements.values()))
             pieces.append(like.new_full((cut.stop - cut.start,), value))
-    return torch.cat(pieces).view(shape)
+    joined = torch.cat(pieces)
+    if not isinstance(fresh, Tensor):
+        return joined.view(shape)
+    return joined.view(fresh.shape) if fresh.numel() == joined.numel() else fresh

@@ -134,8 +134,8 @@ def powers(x, norms, bucket, top, ratio, bits, mantissa, bias, scaled, key, more
     one = x.dtype.type(1)
     up, words = np.empty(_BLOCK, np.uint8), np.empty(_BLOCK // 8, np.uint64)
     level = np.empty(_BLOCK, np.int32)
-    lowest, unit, mask = bias - top + 1, x.dtype.type(2.0 ** (top + 7)), (1 << mantissa) - 1
-    fraction = x.dtype.type(2.0 ** (8 - mantissa))
+    lowest, unit, mask = bias - top + 1, x.dtype.type(2.0 ** (top - 1)), (1 << mantissa) - 1
+    fraction, steps = x.dtype.type(2.0 ** (8 - mantissa)), x.dtype.type(256)
     for begin in range(start, stop, _BLOCK):
         part, out = x[begin : min(begin + _BLOCK, stop)], codes[begin : min(begin + _BLOCK, stop)]
         at = 0
@@ -150,7 +150,9 @@ def powers(x, norms, bucket, top, ratio, bits, mantissa, bias, scaled, key, more
         for i in range(len(part)):
             above = (bits[i] >> mantissa) - lowest
             level[i] = above + 1 if above >= 0 else 0
-            scaled[i] = x.dtype.type(bits[i] & mask) * fraction if above >= 0 else ratio[i] * unit
+            scaled[i] = (
+                x.dtype.type(bits[i] & mask) * fraction if above >= 0 else ratio[i] * unit * steps
+            )  # 2**(top + 7) overflows
         _round(scaled[: len(part)], begin, key, more, words, up)
         for i in range(len(part)):
             size = level[i] + np.int32(up[i])

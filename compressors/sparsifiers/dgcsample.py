@@ -36,7 +36,7 @@ class DGCSample(ThresholdSparsifier):
     Parameters
     ----------
     density : float
-        Aimed-at fraction of the entries, in (0, 1]; lower compresses more.
+        Aimed-at fraction of the entries, from 1e-300 to 1; lower compresses more.
     warmup_steps : int
         For so many steps the density is higher: it falls from 0.25 in four stages of equal length and by equal factors
         to ``density``, which follows after them. For 0.001 about 25, 6.3, 1.6 and 0.4 %, as in the paper.
@@ -66,7 +66,7 @@ class DGCSample(ThresholdSparsifier):
     examples = ("dgcsample(density=0.1)",)
 
     def __post_init__(self) -> None:
-        check_range(self, "density", "in (0, 1]", 0 < self.density <= 1)
+        check_range(self, "density", "from 1e-300 to 1", 1e-300 <= self.density <= 1)  # the sample needs 2 / density
         check_range(self, "warmup_steps", "at least 0", self.warmup_steps >= 0)
 
     def density_at(self, step: int) -> float:

@@ -152,11 +152,11 @@ class OkTopK(Protocol):
 
 def _balanced(chosen: list[Tensor], size: int, turn: Turn) -> Generator[Request, Payload, Tensor]:
     """Return the N - 1 inner boundaries of regions, each worker's own averaged: its entries in N equal shares."""
-    shares = torch.arange(1, turn.size)
+    shares = torch.arange(1, turn.size, device=chosen[0].device)
     own = []
     for indices in chosen:
         even = shares * size // turn.size
-        own.append(indices[(shares * len(indices) // turn.size).to(indices.device)] if len(indices) else even)
+        own.append(indices[shares * len(indices) // turn.size] if len(indices) else even)
     if turn.size == 1:
         return own[0]
     reply = yield AllReduce(Payload((torch.stack(own),)))

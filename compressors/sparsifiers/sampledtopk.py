@@ -30,7 +30,7 @@ class SampledTopK(GatheredSparsifier):
     Parameters
     ----------
     density : float
-        Wanted fraction of the entries, in (0, 1]; lower compresses more.
+        Wanted fraction of the entries, from 1e-300 to 1; lower compresses more.
     coding : {"log2", "raw", "bitmap", "rice", "elias", "auto"}
         How indices are written; see :data:`gradwire.compressors.indices.Coding`.
     sample : float
@@ -57,6 +57,7 @@ class SampledTopK(GatheredSparsifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range(self, "density", "from 1e-300 to 1", self.density >= 1e-300)  # the sample needs 10 / density
         check_range(self, "sample", "in (0, 1]", 0 < self.sample <= 1)
 
     @property

@@ -82,8 +82,9 @@ class SIDCo(ThresholdSparsifier):
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
         if self.stages:
             return State()
-        stages = torch.ones(workers, dtype=torch.int64)
-        return State(rows={"stages": stages, "calls": torch.zeros_like(stages), "sent": torch.zeros(workers).double()})
+        stages = torch.ones(workers, dtype=torch.int64, device=like.device)
+        sent = torch.zeros(workers, dtype=torch.float64, device=like.device)
+        return State(rows={"stages": stages, "calls": torch.zeros_like(stages), "sent": sent})
 
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - 1 / n: the largest entry is always sent, and a fit can put all others below its threshold."""
@@ -124,7 +125,7 @@ class SIDCo(ThresholdSparsifier):
 def _adapted(state: State, shares: list[float]) -> State:
     """Return the state after a call that let through these shares of k."""
     stages, calls = state.rows["stages"], state.rows["calls"] + 1
-    sent = state.rows["sent"] + torch.tensor(shares, dtype=torch.float64)
+    sent = state.rows["sent"] + torch.tensor(shares, dtype=torch.float64, device=stages.device)
     due, mean = calls == PERIOD, sent / PERIOD
     few, many = mean < 1 - TOLERANCE, mean > 1 + TOLERANCE
     change = (few | many & (stages == 1)).long() - (many & (stages > 1)).long()

@@ -6,6 +6,7 @@ out of each job to the file ``result{RANK}`` in FOLDER.
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gradwire.compressors import ddp_hook
-from gradwire.compressors.base import Scheme
+from gradwire.compressors.base import Scheme, Shape, State, Turn
 from gradwire.compressors.ddp import DDPHook
 from gradwire.compressors.partition import Granularity
+from gradwire.compressors.spec import parse_scheme
 from gradwire.compressors.wirelog import StepLog
 from gradwire.sim.tasks.base import Task
 from gradwire.sim.training.batches import Batches
@@ -185,8 +187,46 @@ def disagreements() -> list[str]:
     return found
 
 
+def mistaken_alone() -> list[str]:
+    """Make hooks of which worker 2 alone makes a mistake, or has something else, and one that is right."""
+    odd = dist.get_rank() == 2
+    found = []
+    for text, options, lr, kind in (
+        ("topk(density=2)" if odd else "dense", {}, 0.1, torch.optim.SGD),
+        ("dense", {"unit": "row" if odd else "layer"}, 0.1, torch.optim.SGD),
+        ("dense", {}, 0.1, torch.optim.Adam if odd else torch.optim.SGD),
+        ("dense", {"scaler": torch.amp.GradScaler(device="cpu") if odd else None}, 0.1, torch.optim.SGD),
+        ("dense", {}, 0.2 if odd else 0.1, torch.optim.SGD),
+        ("dense", {}, 0.1, torch.optim.SGD),
+    ):
+        model = DistributedDataParallel(nn.Linear(3, 2))
+        found.append(said(ddp_hook, text, model, kind(model.parameters(), lr=lr), **options))
+    return found
+
+
+@dataclass(frozen=True)
+class FailsOnWorker2(EachItsOwn):
+    """Cannot encode at worker 2's step 1."""
+
+    def for_unit(self, name: str, shape: Shape) -> Scheme:
+        return _Fails()
+
+
+class _Fails(type(parse_scheme("dense"))):  # type: ignore[misc]
+    def encode(self, x: Tensor, state: State, turn: Turn) -> Any:
+        if turn.step == 1 and turn.ranks == (2,):
+            raise RuntimeError("no memory is left")
+        return super().encode(x, state, turn)
+
+
+def failing() -> list[str]:
+    """Let encoding fail on worker 2 alone, and go on."""
+    job = Job(FailsOnWorker2())
+    return [said(job.backward, step) for step in range(3)]
+
+
 def mistakes() -> dict[str, str]:
-    """Make hooks that are refused without asking the other workers."""
+    """Make hooks that are refused."""
     model = DistributedDataParallel(nn.Linear(3, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     half = torch.optim.SGD([model.module.bias], lr=0.1)
@@ -396,7 +436,7 @@ JOBS: dict[str, Callable[[Path], Any]] = {
         job.__name__: lambda _, job=job: job()  # type: ignore[misc]
         for job in (
             equal, disagreements, mistakes, scaled, skipping, overflowing, remembering_too_much, half, accumulated,
-            rates, buckets, unused, static, broken,
+            rates, buckets, unused, static, broken, mistaken_alone, failing,
         )
     },
 }  # fmt: skip

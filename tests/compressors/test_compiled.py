@@ -125,3 +125,23 @@ def check(decoded, values, monkeypatch):
         assert torch.equal(decoded.residual_of_(p.clone()), p - values)
         assert not decoded.clear_(p.clone()).any()
         assert decoded.dense(p[0].double()).dtype == torch.float64
+
+
+def test_regression_the_smallest_power_of_many_does_not_overflow(monkeypatch):
+    """127 levels reach to 2^-126: 1e-10 beside 1e30 is 1e-40 / 2^-126 of the way to the smallest, or 0.85 %."""
+    x = torch.full((1, 2**17), 1e-10)
+    x[0, 5] = 1e30
+    found = []
+    for least in (0, 10**12):
+        monkeypatch.setattr(coding, "COMPILED_FROM", least)
+        found.append(outcome("nuqsgd(bits=8, bucket=131072, norm=max)", x.repeat(2, 1)))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    sent = found[0][1]
+    p = float(torch.tensor(1e-10) / torch.tensor(1e30)) / 2.0**-126
+    small = torch.cat([sent[:, :5], sent[:, 6:]], dim=1)
+    ups = int((small > 0).sum())
+    count = small.numel()
+    assert abs(ups - p * count) <= 5 * (p * (1 - p) * count) ** 0.5
+    torch.testing.assert_close(small[small > 0], torch.full((ups,), 1e30 * 2.0**-126), rtol=1e-6, atol=0)
+    assert torch.equal(sent[:, 5], x[0, 5].expand(2))

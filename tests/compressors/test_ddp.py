@@ -27,7 +27,7 @@ SECONDS = 300
 N = 4
 FIRST = (
     "equal straight disagreements mistakes scaled skipping overflowing remembering_too_much half accumulated rates "
-    "buckets unused static broken"
+    "buckets unused static broken mistaken_alone failing"
 )
 SECOND = "resumed refused"
 
@@ -242,6 +242,24 @@ def test_mistakes_are_told_in_one_line(found):
         assert told["group"].endswith("parameter weight is in no group of the optimizer, so it has no rate")
 
 
+def test_regression_a_mistake_on_one_rank_does_not_hang_the_others(found):
+    for rank, (scheme, unit, optimizer, scaler, rates, right) in enumerate(found("mistaken_alone")):
+        if rank == 2:
+            assert scheme.startswith("SchemeError: topk: density = 2 is out of range")
+            assert unit.startswith("HookError: ddp_hook: unit = 'row' is not allowed")
+        else:
+            cause = "HookError: ddp_hook: worker 2 cannot make its hook, so nobody can; its own error says why"
+            assert (scheme, unit) == (cause, cause)
+        end = ": all workers must pass the same"
+        for key, told, here in (
+            ("optimizer", optimizer, f" (here it is {'Adam' if rank == 2 else 'SGD'})"),
+            ("scaler", scaler, f" (here it is {'one' if rank == 2 else 'none'})"),
+            ("learning rates", rates, ""),
+        ):
+            assert told == f"HookError: ddp_hook: {key} of worker 2 differs from worker 0's{here}{end}"
+        assert right == "nothing"
+
+
 # ------------------------------------------------------------------------------------------- values that are not finite
 
 
@@ -252,7 +270,7 @@ def test_a_loss_scaler_skips_a_step_on_all_ranks(jobs, found):
         same(rank["before"], rank["after"])
         assert rank["scales"][jobs.BAD] == rank["scales"][jobs.BAD - 1] / 2
         assert rank["skipped"] == 1
-        assert rank["step"] == 12
+        assert rank["step"] == 11
 
 
 def test_regression_a_changing_loss_scale_does_not_distort_the_memory(found):
@@ -296,6 +314,12 @@ def test_regression_a_memory_that_overflows_on_one_rank_does_not_hang_the_others
     for rank in found("remembering_too_much"):
         cause = "ef(topk(density=0.25)) makes an infinity or a NaN of the gradient of 0.bias"
         assert rank == ["nothing", f"NonFiniteError: step 1: {cause} on worker 1"]
+
+
+def test_regression_a_failure_to_encode_on_one_rank_does_not_hang_the_others(found):
+    for number, rank in enumerate(found("failing")):
+        told = "WorkerError: step 1: worker 2 failed to encode; its own error says why"
+        assert rank == ["nothing", "RuntimeError: no memory is left" if number == 2 else told, "nothing"]
 
 
 def test_a_failure_of_the_exchange_reaches_the_backward_pass(found):

@@ -112,3 +112,19 @@ def test_clearing_empties_what_was_sent_be_it_zero_or_not(kind):
     cleared = decoded.clear_(x)
     for row, held in zip(cleared, entries, strict=True):
         assert row.tolist() == [0.0 if index in held else 1.0 for index in range(SIZE)]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "ragged sparse"])
+def test_regression_rows_are_added_one_by_one_so_that_repeated_indices_have_an_order(kind, monkeypatch):
+    """A GPU adds what one call gives for the same index in any order; within a row no index is repeated."""
+    indices: list[list[int]] = []
+    real = Tensor.index_add_
+
+    def told(self, dim, index, source, **options):
+        indices.append(index.tolist())
+        return real(self, dim, index, source, **options)
+
+    monkeypatch.setattr(Tensor, "index_add_", told)
+    decoded, expected, places = kinds()[kind]
+    torch.testing.assert_close(decoded.total(torch.zeros(SIZE)), expected.sum(0))
+    assert indices == places

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradwire.compressors.base import Outcome, Scheme, State, Turn
 from gradwire.compressors.decoded import Dense
-from gradwire.compressors.drivers import Driver, Item, StackedDriver
+from gradwire.compressors.drivers import Driver, Item, StackedDriver, WorkerError
 from gradwire.compressors.payload import Payload, Ragged
 from gradwire.compressors.requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
 from gradwire.compressors.spec import parse_scheme
@@ -332,3 +332,44 @@ def test_a_driver_knows_its_workers():
     driver: Driver = StackedDriver(3)
     assert driver.size == 3
     assert driver.ranks == (0, 1, 2)
+
+
+class OneOfTwo(StackedDriver):
+    """Worker 0 of two, beside a worker 1 that tells a code."""
+
+    def __init__(self, other: int) -> None:
+        super().__init__(1)
+        self.size, self.other, self.told = 2, other, None
+
+    def _agree(self, first_bad, clean, device):
+        self.told = first_bad[0]
+        return [first_bad[0], self.other], []
+
+
+@pytest.fixture
+def fails(exchanges):
+    """A scheme that cannot encode."""
+
+    class Fails(exchanges.EveryRequest):
+        def rounds(self, x, state, turn):
+            raise RuntimeError("no memory is left")
+            yield
+
+    return Fails()
+
+
+@pytest.mark.parametrize("other", [2, 0, -1])
+def test_regression_a_failure_on_one_worker_is_told_to_the_others(other, fails):
+    """Whatever the other one has met, this one's own failure is what it raises, after it has told."""
+    driver = OneOfTwo(other)
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        driver.exchange([Item(torch.ones(1, 3), fails, State(), Turn(0, 5, "u", (0,), 2))])
+    assert driver.told == -1
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+def test_another_workers_failure_is_raised_by_name(value):
+    scheme = parse_scheme("dense")
+    x = torch.full((1, 3), value)
+    with pytest.raises(WorkerError, match="^step 5: worker 1 failed to encode; its own error says why$"):
+        OneOfTwo(-1).exchange([Item(x, scheme, State(), Turn(0, 5, "u", (0,), 2))])

@@ -234,3 +234,27 @@ def test_workers_in_groups_do_what_they_do_together(text, exchange, values):
         assert torch.equal(sent.dense(like), together.sent.dense(like)[first : first + 2])
         for key, value in after.elements.items():
             assert torch.equal(value, together.state.elements[key][first : first + 2])
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("inner", ["topk(density=0.5)", "dense"])
+def test_regression_parameters_at_rate_zero_keep_their_velocity(inner, nesterov, exchange, values):
+    """A step at rate 0 changes nothing of a parameter, whatever becomes of the others; dense would clear all."""
+    scheme = parse_scheme(f"momentum({inner}, nesterov={nesterov}, masking={inner != 'dense'}, units=update)")
+    first, _ = exchange(scheme, values(2, 8), None, 0, torch.full((8,), 0.5))
+    before = {key: value.clone() for key, value in first.state.elements.items()}
+    rates = torch.tensor([0.5] * 4 + [0.0] * 4)
+    second, _ = exchange(scheme, values(2, 8, seed=1), first.state, 1, rates)
+    for key, value in second.state.elements.items():
+        assert torch.equal(value[:, 4:], before[key][:, 4:]), key
+    assert before["momentum"][:, 4:].any()
+    assert not torch.equal(second.state.elements["momentum"][:, :4], before["momentum"][:, :4])
+
+
+def test_regression_masking_leaves_the_velocity_of_parameters_at_rate_zero(exchange, values):
+    """Everything is sent, the others' zeros too, and clears the velocity of what moves alone."""
+    scheme = parse_scheme("momentum(dense, units=update)")
+    state = scheme.init((4,), 2, torch.zeros(4))
+    state.elements["momentum"].fill_(3.0)
+    outcome, _ = exchange(scheme, values(2, 4), state, 0, torch.tensor([0.5, 0.5, 0.0, 0.0]))
+    assert outcome.state.elements["momentum"].tolist() == [[0, 0, 3, 3]] * 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradwire.compressors.base import SchemeError
+from gradwire.compressors.base import SchemeError, Turn
 from gradwire.compressors.payload import Payload, Ragged
 from gradwire.compressors.sparsifiers import oktopk
 from gradwire.compressors.spec import parse_scheme
@@ -156,3 +156,10 @@ def test_a_step_of_zeros_sends_nothing_and_spoils_nothing(exchange, values):
 def test_parameters_are_checked(option):
     with pytest.raises(SchemeError, match=rf"oktopk: {option.partition('=')[0]} = 0 is out of range"):
         parse_scheme(f"oktopk({option})")
+
+
+def test_regression_regions_are_cut_where_the_entries_are():
+    """``meta`` stands for a GPU: torch refuses to stack tensors of two devices."""
+    chosen = [torch.empty(count, dtype=torch.int64, device="meta") for count in (0, 5)]
+    request = next(oktopk._balanced(chosen, 12, Turn(0, 0, "u", (0, 1), 2)))
+    assert request.payload.fixed(0).device.type == "meta"

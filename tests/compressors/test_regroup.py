@@ -63,3 +63,17 @@ def test_levels_within_are_carried_over_too():
 def test_a_unit_with_a_parameter_that_nobody_knew_starts_anew():
     found = regrouped(state_of([0.0] * 3, lr=1.0), unit_of(A, C), [(unit_of(A), state_of([1.0, 2], lr=0.5))])
     assert not found.elements["residual"].any()
+
+
+def test_regression_a_flat_shared_momentum_stays_flat_in_a_lone_parameters_unit():
+    """A scheme that keeps one vector for its unit, whatever the unit's shape, gets a vector back."""
+
+    def state(values: list[float]) -> State:
+        return State({"error": torch.tensor([values])}, shared={"momentum": torch.tensor(values)})
+
+    whole = (unit_of(A, B), state([1.0, 2, 3, 4]))
+    found = regrouped(state([0.0] * 2), unit_of(B), [whole])
+    assert found.shared["momentum"].tolist() == [3, 4]
+    alone = [(unit_of(A), state([1.0, 2])), (unit_of(B), state([3.0, 4]))]  # the second is flat, its unit is not
+    found = regrouped(state([0.0] * 4), unit_of(B, A), alone)
+    assert found.shared["momentum"].tolist() == [3, 4, 1, 2]

@@ -222,3 +222,10 @@ def test_zeros_of_a_sparse_gradient_do_not_count(fit):
 def test_number_of_stages_is_checked(stages):
     with pytest.raises(SchemeError, match="sidco: stages = .* must be 0 to 8"):
         SIDCo(stages=stages)
+
+
+def test_regression_rows_are_where_the_gradient_is():
+    """``meta`` stands for a GPU."""
+    state = SIDCo().init((7,), 2, torch.zeros(7, device="meta"))
+    assert {key: value.device.type for key, value in state.rows.items()} == dict.fromkeys(state.rows, "meta")
+    assert set(state.rows) == {"stages", "calls", "sent"}

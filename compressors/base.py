@@ -209,6 +209,11 @@ class Scheme(ABC):
         return False
 
     @property
+    def by_workers(self) -> bool:
+        """Whether the length of a codec's payload depends on N, so that it differs on another number of workers."""
+        return False
+
+    @property
     def homogeneous(self) -> bool:
         """Whether C(a x) = a C(x) for every a > 0, which a threshold or a clip in absolute units breaks."""
         return True

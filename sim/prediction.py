@@ -23,7 +23,7 @@ from .network.gather_cost import gather_line
 from .step.device import Device, load_device
 from .step.options import Engine, StepOptions
 from .step.overhead import Overhead, cost_source
-from .step.synthetic import Cache, synthetic_log
+from .step.synthetic import LATE, Cache, synthetic_log
 from .step.timeline import Timeline, timeline
 from .step.workload import Workload, ready_after
 from .units import Size
@@ -34,13 +34,19 @@ class _Section(BaseModel):
 
 
 class TrainingSection(_Section):
-    """What a step depends on of the keys that an experiment's section ``training`` has."""
+    """What a step depends on of the keys that an experiment's section ``training`` has, and which step it is."""
 
     workers: Annotated[int, Field(strict=True, ge=1, description="N, the number of workers")] = 8
     batch_size: Annotated[
         int | None,
         Field(strict=True, ge=1, description="samples of a worker and step; by default the model's customary"),
     ] = None
+    step: Annotated[
+        int,
+        Field(
+            strict=True, ge=0, le=LATE, description="of the run, from 0; by default one after all schedules have ended"
+        ),
+    ] = LATE
     unit: Annotated[Granularity, Field(description="what a scheme sees as one tensor")] = "layer"
     message: Annotated[Granularity, Field(description="what one exchange carries; at least a unit")] = "bucket"
     bucket: Annotated[Size, Field(description="size at which a bucket is closed")] = BUCKET_BYTES
@@ -207,7 +213,10 @@ def make_job(data: dict[str, Any]) -> Job:
 
 
 def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) -> Prediction:
-    """Predict a step: the first of a run where the cluster changes in its course, otherwise any.
+    """Predict a step, on the cluster as it is at the start of a run if it changes in its course.
+
+    Schemes that change with the step are taken as they are at ``training.step``, by default after all schedules. What
+    they would remember from earlier steps is empty.
 
     ``timing.one_bucket_first`` has no influence, for it concerns what DistributedDataParallel does once.
 
@@ -229,7 +238,7 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
     model, training = load_model(job.model), job.training
     cut = partition(model.parameters(), training.unit, training.message, training.bucket, training.first_bucket)
     work = model_workload(model, inputs.device, job.batch, job.workload.times)
-    log = synthetic_log(cut, _scheme(job, inputs), training.workers, cache=cache)
+    log = synthetic_log(cut, _scheme(job, inputs), training.workers, cache=cache, step=training.step)
     options = job.timing.model_copy(update={"one_bucket_first": False})
     times = timeline([log], ready_after(cut, work), work, inputs.cluster, inputs.overhead, inputs.device, options)
     return Prediction(

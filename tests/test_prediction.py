@@ -17,7 +17,7 @@ from gradwire.sim.models import load_model
 from gradwire.sim.network import choose
 from gradwire.sim.network.tuning import Machine
 from gradwire.sim.prediction import make_job, predict
-from gradwire.sim.step.synthetic import Cache, synthetic_log
+from gradwire.sim.step.synthetic import LATE, Cache, synthetic_log
 
 RESNET50 = 25_557_032
 TEN_GIGABIT, LATENCY_S, LAUNCH_S = 9.41e9, 30e-6, 20e-6
@@ -206,14 +206,53 @@ def test_synthetic_logs_are_those_of_workers_that_hold_the_same(scheme, bucket_b
             items = [_item(parsed, unit.shape, workers) for unit in message]
             assert StackedDriver(workers).exchange(items, number)[1] == log[number]
     codec = scheme != "powersgd(rank=2)"
-    assert {shape for _, shape in cache} == ({shape for _, shape in SMALL} if codec else set())
+    assert {key[1] for key in cache} == ({shape for _, shape in SMALL} if codec else set())
 
 
 def _item(scheme, shape, workers):
     draws = np.random.Generator(stream(0, Purpose.MODEL, 0, str(shape)))
     x = torch.from_numpy(draws.standard_normal((1, *shape), np.float32)).expand(workers, *shape).contiguous()
-    turn = Turn(0, 0, str(shape), tuple(range(workers)), workers)
+    turn = Turn(0, LATE, str(shape), tuple(range(workers)), workers)
     return Item(x, scheme, scheme.init(shape, workers, x[0]), turn)
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("onebitadam(freeze_step=100)", "onebitadam(freeze_step=1)"),
+        ("phases(dense, topk(density=0.01), at=100)", "topk(density=0.01)"),
+        ("powersgd(rank=2, start_step=1000)", "powersgd(rank=2)"),
+        ("ef(dgcsample(density=0.01, warmup_steps=500))", "ef(dgcsample(density=0.01, warmup_steps=0))"),
+        ("warmup(topk(density=0.01), start=1.0, steps=100)", "topk(density=0.01)"),
+    ],
+)
+@pytest.mark.parametrize("workers", [3, 4])
+def test_a_scheme_that_changes_is_taken_at_its_step(text, last, workers):
+    """After the schedule's end what the last scheme sends; at step 0, at least half of what dense does."""
+    cut = partition(SMALL)
+
+    def sent(scheme, **options):
+        log = synthetic_log(cut, parse_scheme(scheme), workers, **options)
+        return sum(c.sent_bytes[0] for message in log for c in message.collectives)
+
+    assert sent(text) == pytest.approx(sent(last), rel=0.02)
+    assert sent(text) < sent("dense") / 2
+    assert sent(text, step=0) > 1.5 * sent(text)
+
+
+def test_the_step_is_a_key():
+    late, first = (predict(job("powersgd(rank=2, start_step=1000)", training=t)) for t in ({}, {"step": 999}))
+    assert sum(first.sent_bytes) == 4 * RESNET50
+    assert sum(late.sent_bytes) < sum(first.sent_bytes) / 20
+
+
+def test_regression_shards_for_each_worker_were_cached_for_another_number_of_workers():
+    cut, cache = partition(SMALL), Cache()
+    for text in ("graddrop(rate=0.9, scope=shard)", "ef(graddrop(rate=0.9, scope=shard))"):
+        scheme = parse_scheme(text)
+        logs = [synthetic_log(cut, scheme, workers, cache=cache) for workers in (2, 64)]
+        assert logs == [synthetic_log(cut, scheme, workers) for workers in (2, 64)]
+        assert logs[0][0].collectives[-1].sent_bytes[0] != logs[1][0].collectives[-1].sent_bytes[0]
 
 
 def test_units_are_layers_buckets_or_the_model():

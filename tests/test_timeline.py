@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradwire.compressors.errors import InputError
 from gradwire.compressors.wirelog import Collective, MessageLog, Work
+from gradwire.sim.cluster.cluster import make_cluster as make_from_keys
 from gradwire.sim.step.device import Device
 from gradwire.sim.step.options import StepOptions
 from gradwire.sim.step.overhead import Overhead
@@ -85,11 +87,38 @@ def test_two_rounds_by_hand():
     assert run.step_s == pytest.approx([26])
 
 
+def make(**keys):
+    return make_from_keys(keys)
+
+
 def test_an_idle_step_costs_what_it_computes():
     step = (MessageLog(0, (Work("gathered", (9,), 1),), ()), MessageLog(1, (), ()))
     for engine in ("closed-form", "events"):
         run = play([step], (0, 1), TWO_LAYERS, SLOW, GIVEN, engine=engine)
         assert (run.step_s, run.sent_bytes, run.communication_s) == (8, 0, 0)
+
+
+def test_one_bucket_waits_for_the_last_gradient_whatever_its_message():
+    """With ready = (1, 0) message 0 is complete last: all goes when the backward pass is over, at 7 s."""
+    run = play([TWO_GATHERS], (1, 0), TWO_LAYERS, SLOW, GIVEN, one_bucket_first=True)
+    exchange = next(span for span in run.spans(0) if span.resource == "network")
+    assert exchange.start_s == pytest.approx(8)  # two units were encoded, in half a second each
+    assert exchange.end_s == pytest.approx(8 + 0.25 + 0.5 + 8)
+
+
+def test_steps_that_send_nothing_are_played_among_others():
+    quiet = (MessageLog(0, (), ()),)
+    run = play([quiet, TWO_GATHERS, quiet], (0, 1), TWO_LAYERS, SLOW, GIVEN, engine="events")
+    assert run.step_s == pytest.approx([8, 15.5, 8], rel=1e-12)
+    assert run.carried_bytes.tolist() == [8, 8, 8, 8]
+
+
+def test_a_profile_of_one_hosts_link_needs_no_number_of_hosts():
+    """Both gathers at a quarter of the rate: 0.25 + 0.5 + 16 s each, 4.5-21.25-38, decode, optimizer."""
+    profile = [{"link": "host1 up", "times": ["0 s"], "factors": [0.25]}]
+    cluster = make(bandwidth="8 bit/s", latency="500 ms", launch="250 ms", profile=profile)
+    run = timeline([TWO_GATHERS], (0, 1), TWO_LAYERS, cluster, GIVEN, DEVICE, parse=parse)
+    assert (run.engine, run.step_s) == ("events", pytest.approx([38 + 0.5 + 1]))
 
 
 # ------------------------------------------------------------------------------------------- by the longest path
@@ -282,6 +311,37 @@ def test_a_run_is_retimed_at_many_points_at_once():
         assert totals[i, j] == pytest.approx(alone.end_s[-1], rel=1e-12)
     nothing_sent = plan_steps([()], (), TWO_LAYERS, GIVEN, DEVICE, make_cluster(*SLOW), parse=parse)
     assert nothing_sent.run_s(bandwidth, 0.5, 0.25, factor).tolist() == [[8.0, 8.0]] * 3
+
+
+PORTS = {"bandwidth": "100 GB/s", "latency": "1 us"}
+NUMBERS = {"bandwidth": "1 Gbit/s", "latency": "1 us", "launch": "1 us"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"fabric": {"kind": "switch", "core": "10 Gbit/s"}}, "cluster.fabric has bandwidths of its own"),
+        ({"fabric": {"kind": "leaf-spine", "hosts_per_leaf": 1, "spines": 1, "uplink": "1 Gbit/s"}}, "cluster.fabric"),
+        ({"pieces": [{"from": "0 B"}, {"from": "1 kB", "latency": "9 us"}]}, "cluster.pieces"),
+        ({"gpus": 2, "intra": PORTS}, "cluster.gpus = 2 on 2 hosts; allowed: 1, or one host"),
+    ],
+    ids=["core", "uplink", "pieces", "ports"],
+)
+def test_many_points_need_a_cluster_of_three_numbers(more, words):
+    workers = 2 * more.get("gpus", 1)
+    step = (MessageLog(0, (), (Collective("all-reduce", 0, "float32", (2**20,) * workers),)),)
+    plan = plan_steps([step], (1,), TWO_LAYERS, GIVEN, DEVICE, make(**NUMBERS, **more), parse=parse)
+    assert plan.priced is not None
+    with pytest.raises(InputError, match=words) as caught:
+        plan.run_s([1e9, 1e12], 0.0, 0.0)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_points_within_one_host():
+    step = (MessageLog(0, (), (Collective("all-reduce", 0, "float32", (2**20, 2**20)),)),)
+    cluster = make(**NUMBERS, gpus=2, intra=PORTS)
+    plan = plan_steps([step], (1,), TWO_LAYERS, GIVEN, DEVICE, cluster, parse=parse)
+    assert np.diff(plan.run_s([1e3, 1e12], 0.0, 1.0)) == 0
 
 
 def test_a_run_of_no_steps_has_an_empty_timeline():

@@ -89,6 +89,11 @@ class GradDrop(ThresholdSparsifier):
         check_range(self, "rate", "in [0, 1)", 0 <= self.rate < 1)
         check_range(self, "fraction", "in (0, 1]", 0 < self.fraction <= 1)
 
+    @property
+    def by_workers(self) -> bool:
+        """Whether each of the N shards has a threshold of its own."""
+        return self.scope == "shard"
+
     def error_bound(self, shape: Shape) -> float:
         """Return 1, attained where all magnitudes are equal, for then nothing is sent."""
         return 1.0

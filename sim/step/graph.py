@@ -157,7 +157,7 @@ class GraphBuilder:
         messages: list[_Message] = []
         through = 0
         for position, log in enumerate(logs[0]):
-            end = max(through, self._ready(log)) if self.options.overlap else len(backward_s)
+            end = max(through, self.ready_after(log)) if self.options.overlap else len(backward_s)
             own_logs = [step[position] for step in logs]
             messages.append(self._message(own_logs, math.fsum(backward_s[through:end])))
             through = end
@@ -165,8 +165,14 @@ class GraphBuilder:
         tasks, exchanges = order.step(self.workload, messages, math.fsum(backward_s[through:]))
         return StepGraph(tasks, exchanges, tuple(logs), np.array([_mean_sent_bytes(step) for step in logs]))
 
-    def _ready(self, log: MessageLog) -> int:
-        """Return how many layers' backward passes a message needs."""
+    def ready_after(self, log: MessageLog) -> int:
+        """Return how many layers' backward passes a message needs.
+
+        Raises
+        ------
+        ValueError
+            If the log does not fit ``ready``.
+        """
         if log.message >= len(self.ready):
             raise ValueError(f"the log has a message {log.message}, but ready tells of {len(self.ready)} messages only")
         return self.ready[log.message] + 1

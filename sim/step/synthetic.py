@@ -71,8 +71,14 @@ class MirrorDriver(Driver):
         return buffer  # a broadcast
 
 
-Cache = dict[tuple[str, Shape], MessageLog]
-"""What codecs' units of one shape put on the wire, as that of a single worker, by the scheme's text form and shape."""
+Cache = dict[tuple[str, Shape, int, int], MessageLog]
+"""What codecs' units of one shape put on the wire, as that of a single worker.
+
+By the scheme's text form, the shape, the step, and N where the payload depends on it, otherwise 0.
+"""
+
+LATE = 2**30
+"""A step that comes after every schedule and warm-up that anybody trains with."""
 
 
 def synthetic_log(
@@ -82,8 +88,9 @@ def synthetic_log(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     cache: Cache | None = None,
+    step: int = LATE,
 ) -> StepLog:
-    """Return the wire log of one step.
+    """Return the wire log of one step, in which schemes remember nothing yet.
 
     Parameters
     ----------
@@ -96,8 +103,10 @@ def synthetic_log(
     dtype : torch.dtype
         Of the gradients.
     cache : dict, optional
-        Filled, and used, by calls for other numbers of workers with this seed and dtype: what a codec encodes is taken
-        not to depend on N. Protocols are run for each N.
+        Filled, and used, by calls for other numbers of workers with this seed and dtype: what a codec encodes depends
+        on N only if it says so (``by_workers``). Protocols are run for each N.
+    step : int
+        From 0; schemes under a schedule differ by it. By default all of them have come to their end.
 
     Raises
     ------
@@ -114,9 +123,10 @@ def synthetic_log(
         narrow = all(isinstance(one, Codec) for _, one in chosen)
         for shape, one in chosen:
             known = codecs if isinstance(one, Codec) else protocols
-            key = str(one), shape
+            turn = Turn(seed, step, str(shape), driver.ranks, driver.size)
+            key = str(one), shape, step, workers if _by_workers(one, turn) else 0
             if key not in known:
-                known[key] = _unit_log(one, shape, driver, seed, dtype)
+                known[key] = _unit_log(one, shape, driver, turn, dtype)
             parts.append(known[key] if narrow or known is protocols else _widened(known[key], workers))
         whole = fused(parts, number)
         logs.append(_widened(whole, workers) if narrow else whole)
@@ -134,16 +144,20 @@ def _with_schemes(message: Message, scheme: Scheme) -> Iterator[tuple[Shape, Sch
         yield unit.shape, scheme.for_unit(unit.name, unit.shape)
 
 
-def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, seed: int, dtype: torch.dtype) -> MessageLog:
+def _by_workers(scheme: Scheme, turn: Turn) -> bool:
+    """Return whether the length of a payload depends on N in any stage of the scheme that runs at a turn."""
+    return any(part.by_workers for part in scheme.at(turn).parts() if isinstance(part, Scheme))
+
+
+def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, turn: Turn, dtype: torch.dtype) -> MessageLog:
     """Return what one unit of a shape puts on the wire; of a codec, the log has one worker, who stands for all."""
-    draws = np.random.Generator(stream(seed, Purpose.MODEL, 0, str(shape)))
+    draws = np.random.Generator(stream(turn.seed, Purpose.MODEL, 0, str(shape)))
     x = torch.from_numpy(draws.standard_normal((1, *shape), np.float32)).to(dtype)
-    turn = Turn(seed, 0, str(shape), driver.ranks, driver.size)
     state = scheme.init(shape, 1, x[0])
     if not isinstance(scheme, Codec):
         return driver.exchange([Item(x, scheme, state, turn)])[1]
     payload, _, _ = scheme.encode(x, state, turn)  # decoding N equal payloads would tell nothing
-    work = (Work(str(scheme), shape, 1),)
+    work = (Work(str(scheme.at(turn)), shape, 1),)
     if not payload.buffers:
         return MessageLog(0, work, ())
     request = AllReduce(payload) if scheme.combine == "sum" else Gather(payload)

@@ -81,10 +81,18 @@ class Plan:
         Raises
         ------
         InputError
-            If there is no closed form.
+            If there is no closed form, or none that holds at every point: the numbers must be all that there is to
+            the network, which they are not if the fabric has bandwidths of its own, terms differ by the size of a
+            collective, or links inside of hosts take part.
+
+        Notes
+        -----
+        Algorithms that are chosen automatically are those of the cluster as it is, at every point.
         """
         if self.priced is None:
             raise InputError(f"many points at once need the closed form, but {self.why}")
+        for reason in filter(None, (_more_than_numbers(costs) for costs in self.costs)):
+            raise InputError(f"many points at once need a cluster of three numbers, but {reason}")
         points = [np.asarray(value, np.float64)[..., None] for value in (bandwidth_bps, latency_s, launch_s, factor)]
         total = np.zeros(np.broadcast_shapes(*(np.shape(value)[:-1] for value in points)))
         for i, (graph, priced) in enumerate(zip(self.graphs, self.priced, strict=True)):
@@ -238,9 +246,10 @@ def plan_steps(
 
     The parameters are those of :func:`timeline`; the overhead's factor is not used.
     """
-    if options.one_bucket_first and steps:
-        steps = [(fused(steps[0], max(message.message for message in steps[0])),) if steps[0] else (), *steps[1:]]
     builder = GraphBuilder(ready, workload, overhead, device, options, parse)
+    if options.one_bucket_first and steps and steps[0]:
+        last = max(steps[0], key=builder.ready_after)
+        steps = [(fused(steps[0], last.message),), *steps[1:]]
     numbers: dict[StepLog, int] = {}
     number = np.array([numbers.setdefault(step, len(numbers)) for step in steps], np.int64)
     distinct = tuple(numbers)
@@ -251,7 +260,7 @@ def plan_steps(
     for i, members in enumerate(groups.values()):
         graph[members], row[members] = i, range(len(members))
     graphs = tuple(builder.graph([distinct[i] for i in members]) for members in groups.values())
-    costs = tuple(_costs(graph, cluster, options) for graph in graphs)
+    costs = tuple(Costs(cluster, _workers(distinct), options.algorithms, options.gathers) for _ in graphs)
     try:
         priced = tuple(price(*pair, options) for pair in zip(graphs, costs, strict=True))
     except ClosedFormError as error:
@@ -259,10 +268,21 @@ def plan_steps(
     return Plan(graphs, costs, priced, "hosts and links are equal, and nothing contends", graph[number], row[number])
 
 
-def _costs(graph: StepGraph, cluster: Cluster, options: StepOptions) -> Costs:
-    """Return what prices a graph's exchanges; all of a run's workers take part in each."""
-    workers = max((len(c.sent_bytes) for message in graph.logs[0] for c in message.collectives), default=1)
-    return Costs(cluster, workers, options.algorithms, options.gathers)
+def _workers(steps: Sequence[StepLog]) -> int:
+    """Return how many workers a run has, all of which take part in each exchange; 1 if there is none."""
+    return max((len(c.sent_bytes) for step in steps for message in step for c in message.collectives), default=1)
+
+
+def _more_than_numbers(costs: Costs) -> str | None:
+    """Say why bandwidth, latency and launch are not all there is to the network, if so."""
+    cluster, hosts = costs.cluster, -(-costs.workers // costs.cluster.gpus)
+    if cluster.pieces:
+        return "cluster.pieces sets terms by size; allowed: none"
+    if hosts > 1 and cluster.gpus > 1:
+        return f"cluster.gpus = {cluster.gpus} on {hosts} hosts; allowed: 1, or one host"
+    if hosts > 1 and (cluster.fabric.kind != "switch" or cluster.fabric.core is not None):
+        return "cluster.fabric has bandwidths of its own; allowed: a switch without core"
+    return None
 
 
 def _spread(plan: Plan, by_graph: list[FloatArray]) -> FloatArray:
@@ -284,7 +304,8 @@ def _by_events(plan: Plan, cluster: Cluster, factor: float) -> tuple[dict[str, F
     carried_bytes : FloatArray, shape [L]
         What each link carried in all steps together.
     """
-    changes = [change_s for change_s in _changes_s(cluster) if change_s > 0]
+    workers = plan.costs[0].workers if plan.costs else 1
+    changes = [change_s for change_s in _changes_s(cluster, workers) if change_s > 0]
     settled_s = max(changes, default=0.0)
     known: dict[tuple[int, int], tuple[Phases, FloatArray]] = {}
     found: list[Phases] = []
@@ -307,9 +328,9 @@ def _by_events(plan: Plan, cluster: Cluster, factor: float) -> tuple[dict[str, F
     return of_step, total
 
 
-def _changes_s(cluster: Cluster) -> list[float]:
+def _changes_s(cluster: Cluster, workers: int) -> list[float]:
     """Return when the cluster changes in the course of a run."""
-    topology = cluster.topology(1)
+    topology = cluster.topology(workers)
     flows = topology.background
     return [*topology.changes.time_s.tolist(), *flows.start_s.tolist(), *flows.stop_s[flows.stop_s < np.inf].tolist()]
 

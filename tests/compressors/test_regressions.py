@@ -12,6 +12,7 @@ from gradwire.compressors.base import Codec, NonFiniteError, State, Turn
 from gradwire.compressors.lowrank import atomo
 from gradwire.compressors.lowrank.atomo import Atomo
 from gradwire.compressors.partition import Parameter, Unit
+from gradwire.compressors.quantizers.coding import pack_codes
 from gradwire.compressors.quantizers.elias import decode_levels, encode_levels
 from gradwire.compressors.quantizers.int8 import Int8
 from gradwire.compressors.quantizers.signs import SignSGD
@@ -112,15 +113,16 @@ def test_regression_odd_lengths_of_one_bit_an_entry(size, values):
     assert sent.dense(x[0]).tolist() == [[1.0] * size]
 
 
-def test_regression_packed_streams_of_more_than_2_to_the_24_bits():
+@pytest.mark.parametrize("way", [pack, pack_codes], ids=["on any device", "as QSGD does"])
+def test_regression_packed_streams_of_more_than_2_to_the_24_bits(way):
     """BytePS keeps a stream's length as float32, which is exact up to 2^24 alone."""
-    size = 2**20 + 3
+    size = 2**24 // 7 + 5
     codes = torch.zeros(1, size, dtype=torch.uint8)
-    codes[0, -3:], codes[0, 0] = torch.tensor([5, 0, 65535 % 251]), 7
-    packed = pack(codes.to(torch.int32) * 257, 17)
+    codes[0, :2], codes[0, -3:] = torch.tensor([127, 1]), torch.tensor([5, 0, 126])
+    packed = way(codes, 7)
+    assert packed.shape == (1, math.ceil(size * 7 / 8))
     assert packed.shape[1] * 8 > 2**24
-    assert packed.shape[1] == math.ceil(size * 17 / 8)
-    assert torch.equal(unpack(packed, 17, size, torch.int32), codes.to(torch.int32) * 257)
+    assert torch.equal(unpack(packed, 7, size, torch.uint8), codes)
 
 
 def test_regression_coded_levels_of_more_than_2_to_the_24_bits():

@@ -95,13 +95,13 @@ def test_top_1_without_error_feedback_diverges_at_any_rate(eta, exchange):
 
 
 def test_top_1_with_error_feedback_converges(exchange):
-    """The mean's curvatures are 7/6, along (1, 1, 1), and 103/6: without compression 250 steps leave 5% of x."""
+    """The mean's curvatures are 7/6, along (1, 1, 1), and 103/6: without compression 180 steps leave 12% of x."""
     x, state = np.full(3, 0.7), None
     start = np.linalg.norm(x)
-    for step in range(250):
+    for step in range(180):
         outcome, _ = exchange("ef(topk(density=0.3))", torch.from_numpy(three_gradients(x)), state, step, 0.01)
         state, x = outcome.state, x - 0.01 * outcome.mean.numpy()
-    assert np.linalg.norm(x) < 0.1 * start
+    assert np.linalg.norm(x) < 0.2 * start
 
 
 # ---------------------------------------------------------------------------------------------------------------- EF21

@@ -121,7 +121,7 @@ def test_the_networks_that_are_compared_have_learnt(jobs, simulated):
     assert {
         name: tuple(p.shape) for name, p in jobs.ddp_task.Points().model().named_parameters()
     } == jobs.ddp_task.SHAPES
-    start = dict(jobs.ddp_task.new_model(jobs.ddp_task.Together(), jobs.ddp_task.plan_of("layer")).named_parameters())
+    start = dict(jobs.new_model(jobs.ddp_task.Together(), jobs.ddp_task.plan_of("layer")).named_parameters())
     numbers: dict[str, list[float]] = {}
     for name, end in simulated[0]["parameters"].items():
         numbers.setdefault(name.split(".")[1], []).append(float((end - start[name].detach()).abs().max()))

@@ -118,7 +118,9 @@ class Algorithm(NamedTuple):
 class LinkUse(NamedTuple):
     """A link, or what many that are alike are called, and the share of the step for which its payload fills it.
 
-    ``at_most``: the share is a bound, since the chain of transfers that it is of may pass by other links.
+    The whole is what the link could have carried in the step, less where its bandwidth is lower for a time; background
+    traffic is not counted. ``at_most``: the share is a bound, since the chain of transfers that it is of may pass by
+    other links.
     """
 
     name: str
@@ -296,8 +298,10 @@ def _links(times: Timeline) -> Iterator[LinkUse]:
     costs, step_s = times.plan.costs[0], float(times.step_s[0])
     if times.carried_bytes is not None:
         topology = costs.cluster.topology(costs.workers)
-        shares = 8 * times.carried_bytes / topology.capacity_bps / step_s
-        yield from (LinkUse(name, float(share)) for name, share in zip(topology.names, shares, strict=True) if share)
+        most_bits = topology.capacity_bps * topology.changes.mean_factors(len(topology.names), step_s) * step_s
+        bits = 8 * times.carried_bytes
+        used = np.flatnonzero(bits).tolist()
+        yield from (LinkUse(topology.names[i], float(bits[i] / most_bits[i])) for i in used)
         return
     uniform, priced = costs.check_uniform(), times.plan.priced
     assert priced is not None

@@ -181,6 +181,16 @@ def test_auto_says_what_it_chose_and_why():
     assert all(choice.reason.startswith("NCCL 2.18 estimates") for choice in costs.choices.values())
 
 
+@pytest.mark.parametrize(("workers", "gpus", "even"), [(3, 8, True), (9, 4, False), (6, 4, False), (8, 4, True)])
+def test_nccls_model_needs_hosts_with_equally_many_workers(workers, gpus, even):
+    """Of 9 workers on hosts of 4 the last host has one, though 3 hosts divide 9; so it is with 6, on 2 hosts."""
+    intra = {"bandwidth": "100 GB/s", "latency": "1 us"}
+    costs = Costs(make_cluster(PLAIN | {"gpus": gpus, "intra": intra}), workers, {"all-reduce": "auto"})
+    costs.algorithm("all-reduce", 10**6)
+    (choice,) = costs.choices.values()
+    assert choice.reason.startswith("NCCL 2.18 estimates" if even else "hosts have different numbers of workers")
+
+
 def test_each_log_gets_the_algorithm_of_its_size():
     costs = Costs(make_cluster(PLAIN | {"bandwidth": "100 Gbit/s"}), 64, {"all-reduce": "auto"})
     sizes = np.array([[1000], [10**9]]) * np.ones((1, 64), np.int64)

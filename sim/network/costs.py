@@ -138,7 +138,7 @@ class Costs:
         return self.choices[operation, size_bytes].algorithm
 
     def _choose(self, operation: Operation, size_bytes: int) -> Choice:
-        if self.workers % self._hosts:
+        if self._hosts > 1 and self.workers % self.cluster.gpus:
             reason = "hosts have different numbers of workers, which NCCL's model does not cover"
             return Choice(ALGORITHMS[operation][0], reason)
         return choose(operation, size_bytes, self.workers, self._hosts, self._machine)

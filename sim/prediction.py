@@ -28,6 +28,9 @@ from .step.timeline import Timeline, timeline
 from .step.workload import Workload, ready_after
 from .units import Size
 
+MOST_WORKERS = 2**20
+"""Logs and links have an entry for each worker."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,10 +39,12 @@ class _Section(BaseModel):
 class TrainingSection(_Section):
     """What a step depends on of the keys that an experiment's section ``training`` has, and which step it is."""
 
-    workers: Annotated[int, Field(strict=True, ge=1, description="N, the number of workers")] = 8
+    workers: Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS, description="N, the number of workers")] = 8
     batch_size: Annotated[
         int | None,
-        Field(strict=True, ge=1, description="samples of a worker and step; by default the model's customary"),
+        Field(
+            strict=True, ge=1, le=10**9, description="samples of a worker and step; by default the model's customary"
+        ),
     ] = None
     step: Annotated[
         int,

@@ -200,6 +200,21 @@ def test_each_log_gets_the_algorithm_of_its_size():
         assert [float(column[i]) for column in both] == [float(column[0]) for column in alone]
 
 
+@pytest.mark.parametrize(
+    ("operation", "name", "words"),
+    [
+        ("all-reduce", "hierarchical", "timing.all_reduce = 'hierarchical' with workers = 6; allowed: a multiple of 4"),
+        ("reduce-scatter", "halving", "timing.reduce_scatter = 'halving' with workers = 6; allowed: 1, 2, 4, 8"),
+    ],
+)
+def test_numbers_of_workers_that_an_algorithm_does_not_take(operation, name, words):
+    intra = {"bandwidth": "100 GB/s", "latency": "1 us"}
+    costs = Costs(make_cluster(PLAIN | {"gpus": 4, "intra": intra}), 6, {operation: name})
+    with pytest.raises(InputError, match=words):
+        costs.schedule(Collective(operation, 0, "float32", (1000,) * 6))
+    Costs(costs.cluster, 8, {operation: name}).schedule(Collective(operation, 0, "float32", (1000,) * 8))
+
+
 def test_unknown_algorithms_are_refused():
     with pytest.raises(InputError, match="algorithm 'rings' of all-reduce is unknown; allowed: auto, ring, halving"):
         Costs(make_cluster(PLAIN), 4, {"all-reduce": "rings"})

@@ -178,6 +178,7 @@ def test_auto_says_what_it_chose_and_why():
     costs.cost(Batch("all-reduce", (), np.full((1, 64), 10**9)))
     chosen = {size: choice.algorithm for (_, size), choice in costs.choices.items()}
     assert chosen == {1000: "double-tree", 10**9: "ring"}
+    assert all(choice.reason.endswith("assuming ampere GPUs and 2 channels") for choice in costs.choices.values())
     assert all(choice.reason.startswith("NCCL 2.18 estimates") for choice in costs.choices.values())
 
 

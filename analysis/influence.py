@@ -7,11 +7,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from ..compressors.errors import InputError
 from ..sim.prediction import Inputs, Job, Prediction, predict
+from ..sim.step.options import Engine
 from ..sim.step.synthetic import Cache
 
 CHANGE = 1.5
-"""Each number is made half as large again."""
+"""Each number is made half as large again, and integers rounded."""
+MOST_PLAYED = 64
+"""Workers up to which a changed number may call for the event engine where the step itself was in closed form."""
 TOLERANCE = 1e-12
 """A step that changes by less, relatively, has not changed."""
 Given = TypeVar("Given", bound=BaseModel)
@@ -28,23 +32,27 @@ class Influence:
         As ``--set`` calls it; ``device.*`` are the numbers of the device that ``workload.device`` names.
     value : float
         What was put in, in SI units.
-    ratio : float
-        The step with the number half as large again, over the step.
+    factor : float
+        How many times as large the number was made.
+    ratio : float or None
+        The step with the changed number, over the step; None if it was not computed, because no such cluster can be
+        built, or too much would have to be played.
     """
 
     key: str
     value: float
-    ratio: float
+    factor: float
+    ratio: float | None
 
     @property
     def has_effect(self) -> bool:
         """Whether the step changes."""
-        return abs(self.ratio - 1) > TOLERANCE
+        return self.ratio is not None and abs(self.ratio - 1) > TOLERANCE
 
     @property
-    def elasticity(self) -> float:
+    def elasticity(self) -> float | None:
         """Percent by which the step changes for each percent of the number, over the change that was made."""
-        return log(self.ratio) / log(CHANGE)
+        return None if self.ratio is None else log(self.ratio) / log(self.factor)
 
 
 def influences(prediction: Prediction, cache: Cache | None = None) -> list[Influence]:
@@ -66,26 +74,39 @@ def influences(prediction: Prediction, cache: Cache | None = None) -> list[Influ
     """
     cache = Cache() if cache is None else cache
     found = []
-    for key, value, job, inputs in _changed(prediction.job, prediction.inputs):
-        changed = predict(job, inputs, cache)
-        found.append(Influence(key, value, changed.step_s / prediction.step_s))
+    timing = prediction.job.timing.model_copy(update={"engine": _engine(prediction)})
+    base = prediction.job.model_copy(update={"timing": timing})
+    for key, value, factor, job, inputs in _changed(base, prediction.inputs):
+        try:
+            ratio = predict(job, inputs, cache).step_s / prediction.step_s
+        except InputError:
+            ratio = None
+        found.append(Influence(key, value, factor, ratio))
     return found
 
 
-def _changed(job: Job, inputs: Inputs) -> Iterator[tuple[str, float, Job, Inputs]]:
-    """Yield each number's key and value, and what is predicted with it changed."""
+def _engine(prediction: Prediction) -> Engine:
+    """Return the engine for changed numbers, which may need another one than the step itself."""
+    if prediction.engine == "events":
+        return prediction.job.timing.engine
+    return "auto" if prediction.job.training.workers <= MOST_PLAYED else "closed-form"
+
+
+def _changed(job: Job, inputs: Inputs) -> Iterator[tuple[str, float, float, Job, Inputs]]:
+    """Yield each number's key, value and change, and what is predicted with it changed."""
     for key in ("batch_size", "bucket", "first_bucket"):
         value = job.batch if key == "batch_size" else getattr(job.training, key)
-        training = job.training.model_copy(update={key: round(CHANGE * value)})
-        yield f"training.{key}", value, job.model_copy(update={"training": training}), inputs
+        changed = round(CHANGE * value)
+        training = job.training.model_copy(update={key: changed})
+        yield f"training.{key}", value, changed / value, job.model_copy(update={"training": training}), inputs
     for key, value, cluster in _numbers(inputs.cluster):
-        yield f"cluster.{key}", value, job, inputs._replace(cluster=cluster)
+        yield f"cluster.{key}", value, CHANGE, job, inputs._replace(cluster=cluster)
     for key, value, device in _numbers(inputs.device):
-        yield f"device.{key}", value, job, inputs._replace(device=device)
+        yield f"device.{key}", value, CHANGE, job, inputs._replace(device=device)
     for key, value, overhead in _numbers(inputs.overhead):
-        yield f"overhead.{key}", value, job, inputs._replace(overhead=overhead)
+        yield f"overhead.{key}", value, CHANGE, job, inputs._replace(overhead=overhead)
     for key, value, timing in _numbers(job.timing):
-        yield f"timing.{key}", value, job.model_copy(update={"timing": timing}), inputs
+        yield f"timing.{key}", value, CHANGE, job.model_copy(update={"timing": timing}), inputs
 
 
 def _numbers(model: Given) -> Iterator[tuple[str, float, Given]]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..sim.prediction import Algorithm, LinkUse, Prediction
 from .comparison import PHASES
 from .formatting import format_bytes, format_percent, format_ratio, format_seconds, significant
-from .influence import Influence
+from .influence import CHANGE, Influence
 from .scaling import Point, Scaling, step_cost
 
 _BUSIEST = 3
@@ -114,10 +114,13 @@ def facts(prediction: Prediction, influences: Sequence[Influence], price: Price 
     if price is not None:
         yield "cost", _cost(prediction, price)
     if influences:
-        known = sorted((i for i in influences if i.has_effect), key=lambda i: -abs(i.ratio - 1))
-        effects = ", ".join(f"{i.key} {_change(i.ratio)}" for i in known)
+        computed = [(i, i.ratio) for i in influences if i.ratio is not None]
+        known = sorted((pair for pair in computed if pair[0].has_effect), key=lambda pair: -abs(pair[1] - 1))
+        effects = ", ".join(f"{i.key} {_change(ratio)}{_rounded(i)}" for i, ratio in known)
         yield "step with 50 % more of", effects or "any input: unchanged"
-        yield "without effect", ", ".join(i.key for i in influences if not i.has_effect) or "none"
+        yield "without effect", ", ".join(i.key for i, _ in computed if not i.has_effect) or "none"
+        if len(computed) < len(influences):
+            yield "not computed", ", ".join(i.key for i in influences if i.ratio is None)
 
 
 def _algorithms(algorithms: Sequence[Algorithm]) -> Iterator[str]:
@@ -156,6 +159,12 @@ def _cost(prediction: Prediction, price: Price) -> str:
 def _change(ratio: float) -> str:
     change = 100 * (ratio - 1)
     return f"{change:+.1f} %" if abs(ratio - 1) >= _LEAST_SHOWN else "about 0"
+
+
+def _rounded(influence: Influence) -> str:
+    """Say by how much an integer was changed where that is not by half."""
+    more = format_percent(influence.factor - 1)
+    return "" if more == format_percent(CHANGE - 1) else f" (with {more} more)"
 
 
 def prediction_data(prediction: Prediction, influences: Sequence[Influence], price: Price | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..compressors.errors import InputError
 from ..sim.models import load_model, model_workload
-from ..sim.prediction import Job, Prediction, predict
+from ..sim.prediction import MOST_WORKERS, Job, Prediction, predict
 from ..sim.step.device import load_device
 from ..sim.step.synthetic import Cache
 from .style import INK, dress, legend, looks, make_logarithmic
@@ -88,7 +88,7 @@ def read_workers(text: str) -> list[int]:
     Raises
     ------
     InputError
-        If the text is neither.
+        If the text is neither, or a number is too large.
 
     Examples
     --------
@@ -100,6 +100,8 @@ def read_workers(text: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise InputError(f"--scaling {text!r}: write numbers of workers as 2,4,8 or, doubling, as 2..1024")
     numbers = [int(part) for part in parts]
+    if max(numbers) > MOST_WORKERS:
+        raise InputError(f"--scaling {text!r}: {max(numbers)} workers; allowed: at most {MOST_WORKERS}")
     if len(ends) == 2:
         first, last = numbers
         if first > last:

@@ -60,6 +60,8 @@ def time(
     data = {"model": model, "training": training, "cluster": _cluster(cluster), "workload": {"device": device}}
     for change in changes or ():
         set_key(data, change)
+    if schemes and "scheme" in data:
+        raise InputError(f"--set scheme={data['scheme']}: not together with --scheme; give one of them")
     jobs = [make_job({"scheme": scheme, **data}) for scheme in schemes or ["dense"]]
     numbers = _check(scaling, strong, plot, json, price)
     cost = _price(jobs[0], price, steps)

@@ -28,6 +28,9 @@ from .step.timeline import Timeline, timeline
 from .step.workload import Workload, ready_after
 from .units import Size
 
+MOST_WORKERS = 2**20
+"""Logs and links have an entry for each worker."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,10 +39,12 @@ class _Section(BaseModel):
 class TrainingSection(_Section):
     """What a step depends on of the keys that an experiment's section ``training`` has, and which step it is."""
 
-    workers: Annotated[int, Field(strict=True, ge=1, description="N, the number of workers")] = 8
+    workers: Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS, description="N, the number of workers")] = 8
     batch_size: Annotated[
         int | None,
-        Field(strict=True, ge=1, description="samples of a worker and step; by default the model's customary"),
+        Field(
+            strict=True, ge=1, le=10**9, description="samples of a worker and step; by default the model's customary"
+        ),
     ] = None
     step: Annotated[
         int,
@@ -118,7 +123,9 @@ class Algorithm(NamedTuple):
 class LinkUse(NamedTuple):
     """A link, or what many that are alike are called, and the share of the step for which its payload fills it.
 
-    ``at_most``: the share is a bound, since the chain of transfers that it is of may pass by other links.
+    The whole is what the link could have carried in the step, less where its bandwidth is lower for a time; background
+    traffic is not counted. ``at_most``: the share is a bound, since the chain of transfers that it is of may pass by
+    other links.
     """
 
     name: str
@@ -296,8 +303,10 @@ def _links(times: Timeline) -> Iterator[LinkUse]:
     costs, step_s = times.plan.costs[0], float(times.step_s[0])
     if times.carried_bytes is not None:
         topology = costs.cluster.topology(costs.workers)
-        shares = 8 * times.carried_bytes / topology.capacity_bps / step_s
-        yield from (LinkUse(name, float(share)) for name, share in zip(topology.names, shares, strict=True) if share)
+        most_bits = topology.capacity_bps * topology.changes.mean_factors(len(topology.names), step_s) * step_s
+        bits = 8 * times.carried_bytes
+        used = np.flatnonzero(bits).tolist()
+        yield from (LinkUse(topology.names[i], float(bits[i] / most_bits[i])) for i in used)
         return
     uniform, priced = costs.check_uniform(), times.plan.priced
     assert priced is not None

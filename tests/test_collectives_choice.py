@@ -32,7 +32,8 @@ def test_one_mebibyte_on_eight_hosts_by_hand():
     choice = choose("all-reduce", 2**20, 8, 8, HUNDRED_GBIT)
     assert choice.algorithm == "ring"
     assert choice.reason == (
-        "NCCL 2.18 estimates ring/LL128 282.7 us, tree/LL128 389.2 us, for 1048576 bytes on 8 workers of 8 hosts"
+        "NCCL 2.18 estimates ring/LL128 282.7 us, tree/LL128 389.2 us, for 1048576 bytes on 8 workers of 8 hosts, "
+        "assuming ampere GPUs and 2 channels"
     )
 
 

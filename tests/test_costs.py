@@ -178,7 +178,18 @@ def test_auto_says_what_it_chose_and_why():
     costs.cost(Batch("all-reduce", (), np.full((1, 64), 10**9)))
     chosen = {size: choice.algorithm for (_, size), choice in costs.choices.items()}
     assert chosen == {1000: "double-tree", 10**9: "ring"}
+    assert all(choice.reason.endswith("assuming ampere GPUs and 2 channels") for choice in costs.choices.values())
     assert all(choice.reason.startswith("NCCL 2.18 estimates") for choice in costs.choices.values())
+
+
+@pytest.mark.parametrize(("workers", "gpus", "even"), [(3, 8, True), (9, 4, False), (6, 4, False), (8, 4, True)])
+def test_nccls_model_needs_hosts_with_equally_many_workers(workers, gpus, even):
+    """Of 9 workers on hosts of 4 the last host has one, though 3 hosts divide 9; so it is with 6, on 2 hosts."""
+    intra = {"bandwidth": "100 GB/s", "latency": "1 us"}
+    costs = Costs(make_cluster(PLAIN | {"gpus": gpus, "intra": intra}), workers, {"all-reduce": "auto"})
+    costs.algorithm("all-reduce", 10**6)
+    (choice,) = costs.choices.values()
+    assert choice.reason.startswith("NCCL 2.18 estimates" if even else "hosts have different numbers of workers")
 
 
 def test_each_log_gets_the_algorithm_of_its_size():
@@ -188,6 +199,21 @@ def test_each_log_gets_the_algorithm_of_its_size():
     for i, name in enumerate(("double-tree", "ring")):
         alone = Costs(costs.cluster, 64, {"all-reduce": name}).cost(Batch("all-reduce", (), sizes[i : i + 1]))
         assert [float(column[i]) for column in both] == [float(column[0]) for column in alone]
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "words"),
+    [
+        ("all-reduce", "hierarchical", "timing.all_reduce = 'hierarchical' with workers = 6; allowed: a multiple of 4"),
+        ("reduce-scatter", "halving", "timing.reduce_scatter = 'halving' with workers = 6; allowed: 1, 2, 4, 8"),
+    ],
+)
+def test_numbers_of_workers_that_an_algorithm_does_not_take(operation, name, words):
+    intra = {"bandwidth": "100 GB/s", "latency": "1 us"}
+    costs = Costs(make_cluster(PLAIN | {"gpus": 4, "intra": intra}), 6, {operation: name})
+    with pytest.raises(InputError, match=words):
+        costs.schedule(Collective(operation, 0, "float32", (1000,) * 6))
+    Costs(costs.cluster, 8, {operation: name}).schedule(Collective(operation, 0, "float32", (1000,) * 8))
 
 
 def test_unknown_algorithms_are_refused():

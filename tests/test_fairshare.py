@@ -209,6 +209,15 @@ def test_background_takes_its_fair_share(rate_bps, start_s, stop_s, ends_s):
     assert end_s(topology, [Transfer(0, 1, 10**6)]) == pytest.approx([ends_s], rel=1e-12)
 
 
+@pytest.mark.parametrize("stop_s", [0.5, np.inf])
+def test_background_is_not_in_what_links_have_carried(stop_s):
+    topology = star([1e6, 1e6], [1e6, 1e6], [0, 0], background=[((0, 1), np.inf, 0.0, stop_s)])
+    road = Traffic(topology)
+    road.add(Schedule.of([Transfer(0, 1, 10**6)]), 0.0, FREE)
+    assert road.advance(np.inf)
+    assert road.carried_bytes.tolist() == [1e6, 0, 0, 1e6]
+
+
 def test_capacities_that_change_with_time():
     """1 MB/s for a second, a tenth of it for two, then all again: 1 + 0.2 MB by then, 0.8 s for the rest."""
     changes = [(1.0, 0, 0.1), (3.0, 0, 1.0)]

@@ -3,6 +3,7 @@
 import pytest
 
 from gradwire.compressors.base import SchemeError
+from gradwire.compressors.errors import InputError
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.cluster.cluster import make_cluster
 from gradwire.sim.experiment import validate_experiment
@@ -26,6 +27,21 @@ def test_unequal_hosts_are_played():
     """One slow host sets the pace of the ring: two microseconds a byte."""
     line = gather_line(Costs(make_cluster(PLAIN | {"host": [{"which": 1, "bandwidth": "4 Mbit/s"}]}), 4))
     assert line.fixed == pytest.approx((5e-3 + 3 * 10e-3) / 6e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("start", ["300 kB", "1 MB"])
+def test_regression_a_line_through_two_pieces_had_a_negative_fixed_part(start):
+    """Small payloads pay 10 s each; a megabyte belongs to the larger piece: 5 ms, 3 rounds of 2 ms and 3 us a byte."""
+    pieces = [{"from": "0 B", "latency": "10 s"}, {"from": start, "latency": "2 ms"}]
+    line = gather_line(Costs(make_cluster(PLAIN | {"pieces": pieces}), 4))
+    assert line.fixed == pytest.approx((5e-3 + 3 * 2e-3) / 3e-6, abs=0.1)
+
+
+def test_a_piece_too_narrow_for_a_line_is_named():
+    pieces = [{"from": "0 B"}, {"from": "900 kB", "latency": "1 ms"}, {"from": "1100 kB", "latency": "2 ms"}]
+    with pytest.raises(InputError, match=r"cluster.pieces: from = 900000 to 1100000 bytes: too narrow") as caught:
+        gather_line(Costs(make_cluster(PLAIN | {"pieces": pieces}), 4))
+    assert "\n" not in str(caught.value)
 
 
 def test_one_worker_pays_nothing():

@@ -167,6 +167,18 @@ def test_ports_and_nics_of_several_hosts_agree_with_what_is_played():
     assert closed == pytest.approx(busiest, rel=1e-3)
 
 
+def test_links_under_a_profile_are_measured_by_what_they_could_carry():
+    """At a tenth of the bandwidth for all of the step, and for its first 100 ms, by hand."""
+    for until, factors in ((["0 s"], [0.1]), (["0 s", "100 ms"], [0.1, 1.0])):
+        profile = [{"link": "nics", "times": until, "factors": factors}]
+        cluster = {"preset": "ethernet-10g", "profile": profile}
+        made = predict(job(workers=4, cluster=cluster, training=WHOLE))
+        lost_s = 0.9 * (made.step_s if len(factors) == 1 else 0.1)
+        carried = 2 * 3 * RESNET50  # (N - 1) / N of 4 bytes a value, twice
+        assert made.links[0].share == pytest.approx(8 * carried / (made.step_s - lost_s) / TEN_GIGABIT, rel=1e-6)
+        assert made.links[0].share <= 1
+
+
 def test_algorithms_are_those_asked_for_or_nccls():
     (asked, *_) = predict(job(timing={"all_reduce": "recursive-doubling"})).algorithms
     assert (asked.name, asked.why) == ("recursive-doubling", "")

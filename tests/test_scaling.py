@@ -5,6 +5,7 @@ from math import ceil, log
 import pytest
 
 from gradwire.analysis.influence import influences
+from gradwire.analysis.predictions import facts
 from gradwire.analysis.scaling import read_workers, scale, scaling_figure, step_cost
 from gradwire.compressors.errors import InputError
 from gradwire.sim.prediction import make_job, predict
@@ -228,6 +229,35 @@ def test_every_number_of_a_cluster_can_be_changed():
     assert not effects["cluster.fabric.oversubscription"].has_effect
     assert not effects["cluster.intra.bandwidth"].has_effect
     assert not effects["cluster.background.0.rate"].has_effect  # it is over before the backward pass is
+
+
+def test_integers_that_are_rounded_say_by_how_much():
+    """Of 3 samples 4 are made: a third more. One is doubled."""
+    for batch, factor in ((3, 4 / 3), (1, 2), (32, 1.5)):
+        made = predict(job(training={"workers": 1, "batch_size": batch}))
+        (one,) = (one for one in influences(made) if one.key == "training.batch_size")
+        assert one.factor == factor
+        assert one.elasticity == pytest.approx(log(one.ratio) / log(factor), rel=1e-12)
+        lines = dict(facts(made, [one], None))
+        assert ("more)" in lines["step with 50 % more of"]) == (factor != 1.5)
+
+
+@pytest.mark.parametrize("workers", [8, 4096])
+def test_regression_a_change_without_closed_form_ended_all(workers):
+    """A ring's hops inside hosts that take half as long again may outlast those between them."""
+    cluster = {
+        "bandwidth": "10 Gbit/s", "latency": "30 us", "launch": "20 us", "gpus": 4,
+        "intra": {"bandwidth": "12 Gbit/s", "latency": "30 us"},
+    }  # fmt: skip
+    for engine in ("auto", "closed-form"):
+        timing = {"overlap": False, "engine": engine}
+        made = predict(job(workers=workers, cluster=cluster, timing=timing))
+        assert made.engine == "closed-form"
+        effects = influences(made)
+        unknown = {one.key for one in effects if one.ratio is None}
+        assert unknown == (set() if workers == 8 else {"cluster.bandwidth", "cluster.intra.latency"})
+        assert all(one.elasticity is None and not one.has_effect for one in effects if one.key in unknown)
+        assert ("not computed" in dict(facts(made, effects, None))) == bool(unknown)
 
 
 def test_the_event_engine_answers_too():

@@ -66,6 +66,16 @@ class Changes(NamedTuple):
     link: IntArray
     factor: FloatArray
 
+    def mean_factors(self, links: int, until_s: float) -> FloatArray:
+        """Return the mean factor of each of so many links over the time from 0 to ``until_s``, shape [L]."""
+        whole = np.ones(links)
+        before = np.ones(links)
+        for time_s, link, factor in zip(*(values.tolist() for values in self), strict=True):
+            share = 1 - min(max(time_s, 0.0), until_s) / until_s
+            whole[link] += share * (factor - before[link])
+            before[link] = factor
+        return whole
+
 
 class Terms(NamedTuple):
     """What a collective pays besides the bandwidth, by its size.

@@ -129,16 +129,33 @@ class Costs:
         return sent_bytes
 
     def algorithm(self, operation: Operation, size_bytes: int) -> str:
-        """Return the algorithm for a collective to which a worker hands over at most so many bytes."""
+        """Return the algorithm for a collective to which a worker hands over at most so many bytes.
+
+        Raises
+        ------
+        InputError
+            If the one that is asked for does not take this number of workers.
+        """
         name = self.algorithms.get(operation, ALGORITHMS[operation][0])
         if name != AUTO:
+            self._check_workers(name)
             return name
         if (operation, size_bytes) not in self.choices:
             self.choices[operation, size_bytes] = self._choose(operation, size_bytes)
         return self.choices[operation, size_bytes].algorithm
 
+    def _check_workers(self, name: str) -> None:
+        """Refuse algorithms that need other numbers of workers."""
+        workers, gpus = self.workers, self.cluster.gpus
+        if name == "hierarchical" and self._hosts > 1 and workers % gpus:
+            allowed = f"a multiple of {gpus} workers, all GPUs of each host, or another algorithm"
+            raise InputError(f"timing.all_reduce = {name!r} with workers = {workers}; allowed: {allowed}")
+        if name == "halving" and workers & (workers - 1):
+            allowed = "1, 2, 4, 8, ... workers, or another algorithm"
+            raise InputError(f"timing.reduce_scatter = {name!r} with workers = {workers}; allowed: {allowed}")
+
     def _choose(self, operation: Operation, size_bytes: int) -> Choice:
-        if self.workers % self._hosts:
+        if self._hosts > 1 and self.workers % self.cluster.gpus:
             reason = "hosts have different numbers of workers, which NCCL's model does not cover"
             return Choice(ALGORITHMS[operation][0], reason)
         return choose(operation, size_bytes, self.workers, self._hosts, self._machine)

@@ -126,7 +126,7 @@ def _next(
     if kind == CHANGES:
         _change(changes[i].link, changes[i].capacity, links, crossings, classes, todo, sizes)
     else:
-        _stop(transfers[i].owner, now, links, crossings, classes, heap, todo, sizes)
+        _stop(transfers[i].owner, links, crossings, classes, heap, todo, sizes)
     return NONE
 
 
@@ -236,12 +236,9 @@ def _change(
 
 @compiled
 def _stop(
-    c: int, now: float, links: Table, crossings: Table, classes: Table, heap: IntArray, todo: IntArray, sizes: IntArray
+    c: int, links: Table, crossings: Table, classes: Table, heap: IntArray, todo: IntArray, sizes: IntArray
 ) -> None:
     """Take away an endless transfer, which has its class for itself."""
-    _settle(c, now, classes)
-    for k in range(classes[c].first, classes[c].stop):
-        links[crossings[k].link].carried += classes[c].served
     classes[c].head, classes[c].count = NONE, 0
     _part(c, links, crossings, classes)
     forget(c, classes, heap, sizes)

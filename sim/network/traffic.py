@@ -91,7 +91,7 @@ class Traffic:
 
     @property
     def carried_bytes(self) -> FloatArray:
-        """What each link of the topology has carried so far, of transfers that are done."""
+        """What each link of the topology has carried so far: transfers that are done, without the background."""
         return np.asarray(self._links["carried"][: len(self._topology.capacity_bps)])
 
     @property

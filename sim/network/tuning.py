@@ -109,7 +109,8 @@ def choose(operation: Operation, size_bytes: int, workers: int, hosts: int, mach
     other = next(estimate for estimate in by_time if estimate.algorithm != best.algorithm)
     reason = (
         f"NCCL 2.18 estimates {_text(best)}, {_text(other)}, "
-        f"for {size_bytes} bytes on {workers} workers of {hosts} host{'s' * (hosts > 1)}"
+        f"for {size_bytes} bytes on {workers} workers of {hosts} host{'s' * (hosts > 1)}, "
+        f"assuming {machine.generation} GPUs and {machine.channels} channel{'s' * (machine.channels > 1)}"
     )
     return Choice("double-tree" if best.algorithm == "tree" else "ring", reason)
 

@@ -330,7 +330,7 @@ def test_a_networks_line_counts_its_fixed_time_in_bytes():
         ("cat(per_packet=0)", r"cat: per_packet = 0 is out of range: per_packet must be above 0"),
         ("cat(packet=0)", r"cat: packet = 0 is out of range: packet must be at least 1"),
         ("cat(operator=all)", r"operator must be one of top, sq, stochastic"),
-        ("cat(cost=cluster)", r"cost must be one of payload, packets, affine"),
+        ("cat(cost=bytes)", r"cost must be one of payload, packets, affine, cluster"),
     ],
 )
 def test_what_is_refused(text, reason):

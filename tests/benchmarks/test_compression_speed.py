@@ -1,8 +1,9 @@
 """How fast the schemes encode and decode, as a share of what ``copy_`` does with the same values.
 
 25,557,032 float32 values, as one flat unit and as the 161 tensors of ResNet-50, and 16 workers' rows of a million. What
-is timed is encoding, decoding and adding the result to a vector that is there, each time with another step in the key
-of the random draws; of a protocol the whole exchange. Every measurement alternates with one of ``copy_``.
+is timed is what a driver does but for the exchange: encoding, and decoding into a new vector the one payload that an
+all-reduce gives, or adding to a vector that is there each one that a gather gives; of a protocol the whole exchange.
+Each time the key of the random draws has another step. Every measurement alternates with one of ``copy_``.
 
 Run with ``pytest tests/benchmarks/test_compression_speed.py -m benchmark -s``. In the environment,
 ``GRADWIRE_BENCHMARK_THREADS`` sets the threads (default: all cores), ``GRADWIRE_BENCHMARK_SCHEMES`` the text forms,
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from gradwire.compressors.base import Codec, Scheme, SchemeError, Shape, State, Turn
 from gradwire.compressors.drivers import Item, StackedDriver
+from gradwire.compressors.payload import Payload, Ragged
 from gradwire.compressors.registry import SCHEMES
 from gradwire.compressors.spec import parse_scheme
 
@@ -102,9 +104,18 @@ class Units:
 
     def _code(self, codec: Codec, i: int, x: Tensor, turn: Turn) -> None:
         payload, _, self.states[i] = codec.encode(x, self.states[i], turn)
-        decoded = codec.decode(payload, tuple(x.shape[1:]), turn)
-        decoded.add_to_(self.out[: x[0].numel()])
+        if codec.combine == "sum":  # one payload arrives, and what it stands for is the sum
+            total = Payload(tuple(_sum_rows(buffer) for buffer in payload.buffers))
+            codec.decode(total, tuple(x.shape[1:]), turn).total(self.out[: x[0].numel()])
+        else:  # all arrive, and are added one by one
+            codec.decode(payload, tuple(x.shape[1:]), turn).add_to_(self.out[: x[0].numel()])
         self.bytes += payload.row_bytes[0]
+
+
+def _sum_rows(buffer: Tensor | Ragged) -> Tensor:
+    """Return the first row, as long as the sum of all."""
+    assert isinstance(buffer, Tensor)
+    return buffer[:1]
 
 
 def seconds(what: Callable[[], object]) -> float:

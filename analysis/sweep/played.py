@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -89,9 +90,22 @@ class Played:
     plans: tuple[tuple[int | None, Plan], ...]
     cost_source: str
 
+    @property
+    def elements(self) -> int:
+        """How many values the gradient has whose bytes are timed."""
+        (first, *_) = self.plans[0][1].graphs
+        return sum(prod(work.shape) * work.units for message in first.logs[0] for work in message.work)
+
     def one_point_only(self) -> str | None:
         """Say why many points cannot be evaluated at once, if so."""
         return next(filter(None, (plan.one_point_only() for _, plan in self.plans)), None)
+
+    def seconds(self, step: int, points: Points) -> FloatArray:
+        """Return the time until a number of steps are completed, in the shape of the points."""
+        marks = [step, len(self.trajectory.logs)]
+        parts = np.stack([plan.elapsed(marks, *points).step_s for _, plan in self.plans])
+        best = parts[..., 1].argmin(axis=0)
+        return np.asarray(np.take_along_axis(parts[..., 0], best[None], axis=0)[0])
 
     def times(self, points: Points) -> Times:
         """Return the times until every mark; raises as :meth:`gradwire.sim.step.timeline.Plan.elapsed`."""

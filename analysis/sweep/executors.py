@@ -124,6 +124,10 @@ class Dask:
             with suppress(Exception):  # a scheduler that is gone needs no telling
                 self._client.cancel(list(futures), force=True)
 
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._client.close()
+
 
 class _Single:
     """A function that a process runs once at a time, on one thread: torch's random generator is the process's."""

@@ -445,6 +445,13 @@ def check_range(scheme: Scheme | Memory | Wrapper, key: str, allowed: str, ok: b
         raise SchemeError(f"{scheme.name}: {key} = {getattr(scheme, key)!r} is out of range: {key} must be {allowed}")
 
 
+def check_elements(shape: Shape, unit: str = "") -> None:
+    """Raise a :class:`SchemeError` for a unit of no values, of which no scheme can say anything."""
+    if math.prod(shape) == 0:
+        named = f"unit {unit}" if unit else "a unit"
+        raise SchemeError(f"{named} of shape {tuple(shape)} has no elements, so there is nothing to exchange")
+
+
 def check_finite(x: Tensor, turn: Turn) -> None:
     """Refuse infinities and NaNs in values ``[W, ...]``, which some schemes would hide from whoever watches the loss.
 

@@ -15,7 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Codec, NonFiniteError, Outcome, Protocol, Rounds, Scheme, State, Turn, check_finite, not_finite
+from .base import (
+    Codec,
+    NonFiniteError,
+    Outcome,
+    Protocol,
+    Rounds,
+    Scheme,
+    State,
+    Turn,
+    check_elements,
+    check_finite,
+    not_finite,
+)
 from .payload import SIZE_BYTES, Buffer, Payload, Ragged, element_bytes, row_bytes
 from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter, Request
 from .wire import header
@@ -71,12 +83,16 @@ class Driver(ABC):
 
         Raises
         ------
+        SchemeError
+            If a unit has no values.
         NonFiniteError
             If a value is infinite or NaN on any worker: some schemes would hide it. Nothing has been sent then, but
             the states may have changed; whoever means to go on keeps copies (``state.map(torch.clone)``).
         WorkerError
             If another process failed to encode for any other reason, which it raises itself.
         """
+        for item in items:
+            check_elements(item.x.shape[1:], item.turn.unit)
         units = [_Exchange(item) for item in items]
         collectives = self._open(items, units)
         number = 0

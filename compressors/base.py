@@ -155,7 +155,8 @@ Rounds = Generator[Request, Payload, Outcome]
 class Passes(NamedTuple):
     """How often a fused implementation must read or write a unit's n values, for cost models.
 
-    ``encode`` before the first round, ``between`` before each further round, ``decode`` for *one* received payload.
+    ``encode`` before the first round, ``between`` before each further round, ``decode`` for *one* received payload of a
+    codec, and for all that a protocol's last round brings.
     """
 
     encode: float

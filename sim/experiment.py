@@ -30,6 +30,7 @@ from .cluster.cluster import (
     unknown_name,
 )
 from .faults import fault_lines
+from .models import load_model
 from .network.costs import Costs
 from .network.gather_cost import gather_line
 from .step.device import Device, load_device
@@ -38,7 +39,8 @@ from .step.overhead import Overhead
 from .step.workload import WorkloadTimes
 from .tasks import Task, TaskError, make_task
 from .training.plan import Training
-from .units import Bandwidth, Duration
+from .training.tuning import Tuning
+from .units import Bandwidth, Duration, Size
 
 _PRESETS = files("gradwire.sim") / "experiments"
 EXPERIMENTS: tuple[str, ...] = tuple(
@@ -136,6 +138,13 @@ class WorkloadSection(_Section):
 
     device: Annotated[str, Field(description="a listed device; also prices compression")] = "v100"
     times: Annotated[WorkloadTimes | None, Field(description="layer times of one's own instead of an estimate")] = None
+    model: Annotated[
+        str | None,
+        Field(description="a listed model whose shapes and times stand in for the task's: steps are timed as its own"),
+    ] = None
+    batch: Annotated[
+        int | None, Field(strict=True, ge=1, description="of such a model, on a worker; by default its customary one")
+    ] = None
 
     @field_validator("device")
     @classmethod
@@ -143,9 +152,32 @@ class WorkloadSection(_Section):
         load_device(name)
         return name
 
+    @field_validator("model")
+    @classmethod
+    def _listed(cls, name: str | None) -> str | None:
+        if name is not None:
+            load_model(name)
+        return name
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "WorkloadSection":
+        if self.model is not None and self.times is not None:
+            raise ValueError("times and model exclude each other; give one of them")
+        if self.model is None and self.batch is not None:
+            raise ValueError(f"batch = {self.batch} is that of a model; the task's own is training.batch_size")
+        return self
+
     def device_model(self) -> Device:
         """Return the device that is meant."""
         return load_device(self.device)
+
+
+class BaselineSection(_Section):
+    """What an uncompressed scheme may choose before others are measured by it."""
+
+    buckets: Annotated[
+        tuple[Size, ...], Field(description="sizes tried besides training.bucket; the fastest counts")
+    ] = (2**20, 5 * 2**20, 25 * 2**20, 100 * 2**20)
 
 
 class Experiment(_Section):
@@ -157,6 +189,8 @@ class Experiment(_Section):
     schemes: Annotated[tuple[str, ...], Field(min_length=1, description="text forms, compared with each other")]
     task: TaskSection = TaskSection()
     training: Training = Training()
+    tune: Tuning = Tuning()
+    baseline: BaselineSection = BaselineSection()
     cluster: ClusterSection = ClusterSection(preset="ethernet-1g")
     workload: WorkloadSection = WorkloadSection()
     overhead: Overhead = Overhead()

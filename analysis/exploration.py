@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..compressors.errors import InputError
-from ..sim.step.closed_form import step_times
 from ..sim.step.phases import Phases
 from ..sim.step.timeline import Plan
 from .comparison import PHASES
@@ -94,7 +92,7 @@ class Candidate:
 
 
 class Goal(NamedTuple):
-    """What schemes are measured by: the metric, its target if there is one, and the model that times are a proxy of."""
+    """What schemes are measured by: the metric, its target if there is one, and what to say of a proxy."""
 
     metric: str
     higher_is_better: bool
@@ -175,7 +173,7 @@ def explore(
     target : float or None
         What the validation metric is to reach.
     proxy : str or None
-        The model whose steps are timed, where it is another one than what was trained.
+        What must be said if another model is timed than the one that is trained.
 
     Raises
     ------
@@ -195,31 +193,10 @@ def explore(
 def reason_against(candidates: Iterable[Candidate]) -> str | None:
     """Say why the candidates cannot be timed at any point, if so."""
     for one in candidates:
-        for plan in (plan for plans in one.variants for plan in plans):
-            try:
-                plan.run_s(1.0, 1.0, 1.0)
-            except InputError as error:
-                return str(error)
+        reasons = (plan.one_point_only() for plans in one.variants for plan in plans)
+        if reason := next(filter(None, reasons), None):
+            return reason
     return None
-
-
-def elapsed(plan: Plan, steps: Sequence[int] | IntArray, point: Point) -> Phases:
-    """Return how long the first steps of a run take, each field of shape [len(steps)].
-
-    Raises
-    ------
-    InputError
-        If there is no closed form.
-    """
-    if plan.priced is None:
-        raise InputError(f"there is no closed form: {plan.why}")
-    numbers = point.bandwidth_bps, point.latency_s, point.launch_s, point.factor
-    of_step = np.zeros((len(Phases._fields), len(plan.graph)))
-    for i, (graph, priced) in enumerate(zip(plan.graphs, plan.priced, strict=True)):
-        here = plan.graph == i
-        of_step[:, here] = np.stack(step_times(graph, priced, *numbers))[:, plan.row[here]]
-    sums = np.concatenate([np.zeros((len(of_step), 1)), np.cumsum(of_step, axis=1)], axis=1)
-    return Phases(*sums[:, np.asarray(steps, np.int64)])
 
 
 def _is_at(candidate: Candidate, point: Point) -> bool:
@@ -268,13 +245,17 @@ class _Timed(NamedTuple):
         steps, metric = curve.steps[:end], curve.metric[:end]
         target = np.nan if goal.target is None else goal.target
         meets = metric >= target if goal.higher_is_better else metric <= target
-        return cls(steps, elapsed(plan, steps, point).step_s, metric, int(np.argmax(meets)) if meets.any() else None)
+        return cls(steps, _elapsed(plan, steps, point).step_s, metric, int(np.argmax(meets)) if meets.any() else None)
+
+
+def _elapsed(plan: Plan, steps: Sequence[int] | IntArray, point: Point) -> Phases:
+    return plan.elapsed(steps, point.bandwidth_bps, point.latency_s, point.launch_s, point.factor)
 
 
 def _whole(plan: Plan, point: Point) -> Phases:
     """Return a run's mean step; NaN if it has none."""
     steps = len(plan.graph)
-    total = elapsed(plan, [steps], point)
+    total = _elapsed(plan, [steps], point)
     return Phases(*(value[0] / steps if steps else np.full((), np.nan) for value in total))
 
 

@@ -19,10 +19,7 @@ def answer(rows: Sequence[Row], baseline: Row | None, goal: Goal) -> str:
     Schemes are compared by the time to the target; where there is none, or it is met before the first step, or nothing
     was trained, by the time of a step.
     """
-    text = _answer(rows, baseline, goal)
-    if goal.proxy is None:
-        return text
-    return f"{text} This is a proxy: the accuracy is that of a smaller task, the times are those of {goal.proxy}."
+    return _answer(rows, baseline, goal) + (f" ({goal.proxy})" if goal.proxy else "")
 
 
 def _answer(rows: Sequence[Row], baseline: Row | None, goal: Goal) -> str:

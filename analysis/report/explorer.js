@@ -110,11 +110,10 @@ function renderTable(table, rows, baseline) {
       cell(made, formatRatio(row.speedup), row.speedup);
       cell(made, targetText(row, formatCount(row.stepsToTarget)), row.stepsToTarget);
     }
+    cell(made, row.seeds ? row.failure || formatMetric(row.final, goal) : "not trained", row.final);
     cell(made, formatSeconds(row.step), row.step);
     cell(made, formatRatio(row.stepSpeedup), row.stepSpeedup);
     for (const seconds of row.phases) cell(made, formatSeconds(seconds), seconds);
-    const final = row.seeds ? row.failure || formatMetric(row.final, goal) : "not trained";
-    cell(made, final, row.final);
   }
   table.dispatchEvent(new Event("rows"));
 }

@@ -6,6 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 from ...sim.run import Run
+from ...sim.timing import Timer
 from ..comparison import PHASES, Comparison, is_uncompressed
 from ..exploration import Candidate, Curve, Point, reason_against
 from ..formatting import format_seconds, format_target, is_share
@@ -59,7 +60,8 @@ def explorer_html(
     start : Point
         Where the sliders are at first; its density and workers are some candidate's. The launch stays as it is.
     proxy : str or None
-        The model whose steps are timed, where it is another one than what was trained.
+        What must be said if another model is timed than the one that is trained
+        (:func:`gradwire.analysis.comparison.proxy_of`).
     """
     why = reason_against(candidates)
     if why is not None:
@@ -130,18 +132,23 @@ def run_explorer(run: Run, comparison: Comparison) -> str:
         uniform.bandwidth_bps, uniform.latency_s, uniform.launch_s, run.experiment.overhead.factor, None, workers
     )
     finals = {row.scheme: row.final_metric for row in comparison.rows}
+    timer = Timer(run.experiment, run.task)
     candidates = []
     for scheme, row in run.schemes.items():
         evaluations = row.trajectory.evaluations
         curve = Curve(evaluations.steps, evaluations.validation_metric, row.trajectory.status, finals[scheme])
-        plans = ((row.timeline.plan,),)
-        candidates.append(Candidate(scheme, is_uncompressed(scheme), None, workers, plans, (curve,)))
+        plans = [row.timeline.plan]
+        if is_uncompressed(scheme) and row.bucket_bytes is not None:
+            plans = [plan for _, plan in timer.plans(row.trajectory)]
+        variants = tuple((plan,) for plan in plans)
+        candidates.append(Candidate(scheme, is_uncompressed(scheme), None, workers, variants, (curve,)))
     return explorer_html(
         candidates,
         metric=comparison.metric,
         higher_is_better=comparison.higher_is_better,
         target=comparison.target,
         start=start,
+        proxy=comparison.proxy,
     )
 
 
@@ -195,8 +202,8 @@ def _figure(metric: str, proxy: str | None) -> str:
 
 
 def _table(metric: str, target: float | None, proxy: str | None) -> str:
-    of_target = ["time to target", "speed-up over best uncompressed", "steps to target"]
-    titles = [*([] if target is None else of_target), "step", "step speed-up", *PHASES, f"final test {metric}"]
+    of_target = ["time to target", "speed-up", "steps to target"]
+    titles = [*([] if target is None else of_target), f"final test {metric}", "step", "step speed-up", *PHASES]
     heads = heading("scheme") + "".join(heading(title, "number") for title in titles)
     label = escape(f"Schemes where the sliders are{_proxy(proxy)}")
     return (
@@ -206,15 +213,16 @@ def _table(metric: str, target: float | None, proxy: str | None) -> str:
 
 
 def _proxy(proxy: str | None) -> str:
-    return "" if proxy is None else f" (proxy: timed as {proxy})"
+    return f" ({proxy})" if proxy else ""
 
 
 def _hints(candidates: Sequence[Candidate], start: Point) -> Iterable[str]:
     """Say what the numbers rest on."""
     launch = format_seconds(start.launch_s) if start.launch_s else "nothing"
     yield (
-        "Computed in this page, by the closed form that times the run. The cost is a factor on all of encoding and "
-        f"decoding; launching a collective costs {launch} everywhere."
+        "Computed in this page, by the closed form that times the run. Speed-ups are over the best uncompressed "
+        "scheme. The bandwidth is what payload gets of a link; the cost is a factor on all of encoding and decoding; "
+        f"launching a collective costs {launch} everywhere."
     )
     seeds = max((len(one.curves) for one in candidates), default=0)
     if seeds > 1:

@@ -67,7 +67,7 @@ const DURATION = {
   units: [["s", 0], ["ms", -3], ["us", -6], ["ns", -9]],
   also: [["\u00b5s", -6], ["\u03bcs", -6]],
 };
-const FACTOR = { units: [["times", 0]], also: [["", 0], ["x", 0]] };
+const FACTOR = { units: [["x", 0]], also: [["", 0]] };
 
 function parseQuantity(text, quantity) {
   const match = /^\s*(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,3}))?\s*(\S*)\s*$/.exec(text);

@@ -41,6 +41,7 @@ def report_html(dataset: xr.Dataset, comparison: Comparison, explorer: str | Non
         experiment_section(str(attrs["experiment"])),
     ]
     title = attrs.get("title") or f"{attrs['task']} on {attrs['workers']} workers, {attrs['cluster']}"
+    title += f" ({comparison.proxy})" if comparison.proxy else ""
     versions = f"gradwire {attrs['gradwire']}, torch {attrs['torch']}"
     return page(title, _facts(dataset, comparison), sections, versions)
 

@@ -3,9 +3,7 @@
 const TIE = 1.02, HARM = 0.01;
 
 function verdictOf(rows, baseline, goal) {
-  const text = verdictSentence(rows, baseline, goal);
-  if (goal.proxy === null) return text;
-  return `${text} This is a proxy: the accuracy is that of a smaller task, the times are those of ${goal.proxy}.`;
+  return verdictSentence(rows, baseline, goal) + (goal.proxy ? ` (${goal.proxy})` : "");
 }
 
 function verdictSentence(rows, baseline, goal) {

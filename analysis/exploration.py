@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..sim.run import Run
 from ..sim.step.phases import Phases
 from ..sim.step.timeline import Plan
-from .comparison import PHASES
+from ..sim.timing import Timer
+from .comparison import PHASES, is_uncompressed
 from .exploration_verdict import answer
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,6 +91,10 @@ class Candidate:
     workers: int
     variants: tuple[tuple[Plan, ...], ...]
     curves: tuple[Curve, ...]
+
+    def __post_init__(self) -> None:
+        if self.curves and any(len(plans) != len(self.curves) for plans in self.variants):
+            raise ValueError(f"{self.scheme}: each variant must have a plan for each of {len(self.curves)} curves")
 
 
 class Goal(NamedTuple):
@@ -188,6 +194,33 @@ def explore(
         rows = [_with_speedups(row, best) for row in rows]
         baseline = next(row for row in rows if row.scheme == best.scheme)
     return Exploration(tuple(rows), None if baseline is None else baseline.scheme, answer(rows, baseline, goal))
+
+
+def run_candidates(run: Run) -> list[Candidate]:
+    """Return the schemes of a run: each at the density that it has, from one seed, dense with all sizes of buckets."""
+    workers, timer = run.experiment.training.workers, Timer(run.experiment, run.task)
+    candidates = []
+    for scheme, row in run.schemes.items():
+        evaluations = row.trajectory.evaluations
+        last = float(evaluations.test_metric[-1])
+        final_metric = last if np.isfinite(last) else None
+        curve = Curve(evaluations.steps, evaluations.validation_metric, row.trajectory.status, final_metric)
+        plans = [row.timeline.plan]
+        if is_uncompressed(scheme) and row.bucket_bytes is not None:
+            plans = [plan for _, plan in timer.plans(row.trajectory)]
+        variants = tuple((plan,) for plan in plans)
+        candidates.append(Candidate(scheme, is_uncompressed(scheme), None, workers, variants, (curve,)))
+    return candidates
+
+
+def own_point(run: Run) -> Point | str:
+    """Return the point at which a run was timed, or why its cluster is no point."""
+    workers = run.experiment.training.workers
+    uniform = run.experiment.cluster.cluster().uniform(workers)
+    if isinstance(uniform, str):
+        return uniform
+    factor = run.experiment.overhead.factor
+    return Point(uniform.bandwidth_bps, uniform.latency_s, uniform.launch_s, factor, None, workers)
 
 
 def reason_against(candidates: Iterable[Candidate]) -> str | None:

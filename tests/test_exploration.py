@@ -172,6 +172,12 @@ def test_a_start_where_there_is_no_scheme_is_refused(grid):
             explorer_html(grid, start=start, **GOAL)
 
 
+def test_a_candidate_needs_a_plan_for_each_curve():
+    one = plan_of([(summed(0, 1000, 2),)] * STEPS)
+    with pytest.raises(ValueError, match="each variant must have a plan for each of 2 curves"):
+        Candidate(FP32, True, None, 2, ((one, one), (one,)), (curve(0.2, 0), curve(0.2, 1)))
+
+
 def test_exported_data_hold_equal_things_once(grid):
     data = exported(grid)
     assert len(data["candidates"]) == len(grid)

@@ -52,8 +52,9 @@ function logTicks(low, high) {
 }
 
 function timeAxis(rows) {
-  const ends = rows.map((row) => row.seconds.at(-1)).filter((end) => end > 0);
-  const latest = Math.max(0, ...ends), soonest = Math.min(latest, ...ends);
+  const endsOf = (some) => some.map((row) => row.seconds.at(-1)).filter((end) => end > 0);
+  const latest = Math.max(0, ...endsOf(rows)); // a training that failed early makes no axis logarithmic
+  const soonest = Math.min(latest, ...endsOf(rows.filter((row) => !row.failure)));
   const logarithmic = latest > WIDE * soonest;
   const [unit, name] = timeUnit(logarithmic ? soonest : latest);
   const first = Math.min(...rows.flatMap((row) => row.seconds.filter((value) => value > 0)));

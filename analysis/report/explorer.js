@@ -132,7 +132,8 @@ function render() {
   renderTable(find("table"), rows, baseline);
   const drawn = rows.filter((row) => row.seconds.length > 1);
   find("figure").hidden = !drawn.length;
-  if (drawn.length) drawChart(find("figure > svg"), drawn, data.looks, goal, Math.round(find("figure").clientWidth - 24));
+  const width = Math.max(200, find("figure").clientWidth - 24); // there may be no layout yet
+  if (drawn.length) drawChart(find("figure > svg"), drawn, data.looks, goal, width);
   drawLegend(find(".legend"), drawn, data.looks);
   const missing = rows.filter((row) => !row.seeds).map((row) => row.scheme);
   find(".untrained").textContent = missing.length

@@ -6,9 +6,8 @@ from html import escape
 from typing import NamedTuple
 
 from ...sim.run import Run
-from ...sim.timing import Timer
-from ..comparison import PHASES, Comparison, is_uncompressed
-from ..exploration import Candidate, Curve, Point, reason_against
+from ..comparison import PHASES, Comparison
+from ..exploration import Candidate, Curve, Point, own_point, reason_against, run_candidates
 from ..formatting import format_seconds, format_target, is_share
 from ..verdict import wanted
 from .export import exported
@@ -109,7 +108,7 @@ def explorer_html(
         f'<div class="outcome">{_figure(metric, proxy)}<p class="hint untrained"></p></div>',
         "</div>",
         _table(metric, target, proxy),
-        *map(hint, _hints(candidates, start)),
+        hint(" ".join(_hints(candidates, start))),
         f'<script type="application/json">{_embedded(data)}</script>',
         f"<script>\n{_script()}\n</script>",
         "</div>",
@@ -124,26 +123,11 @@ def no_explorer(why: str) -> str:
 
 def run_explorer(run: Run, comparison: Comparison) -> str:
     """Return the explorer of a run: each of its schemes at its own density, from one seed."""
-    cluster, workers = run.experiment.cluster.cluster(), run.experiment.training.workers
-    uniform = cluster.uniform(workers)
-    if isinstance(uniform, str):
-        return no_explorer(uniform)
-    start = Point(
-        uniform.bandwidth_bps, uniform.latency_s, uniform.launch_s, run.experiment.overhead.factor, None, workers
-    )
-    finals = {row.scheme: row.final_metric for row in comparison.rows}
-    timer = Timer(run.experiment, run.task)
-    candidates = []
-    for scheme, row in run.schemes.items():
-        evaluations = row.trajectory.evaluations
-        curve = Curve(evaluations.steps, evaluations.validation_metric, row.trajectory.status, finals[scheme])
-        plans = [row.timeline.plan]
-        if is_uncompressed(scheme) and row.bucket_bytes is not None:
-            plans = [plan for _, plan in timer.plans(row.trajectory)]
-        variants = tuple((plan,) for plan in plans)
-        candidates.append(Candidate(scheme, is_uncompressed(scheme), None, workers, variants, (curve,)))
+    start = own_point(run)
+    if isinstance(start, str):
+        return no_explorer(start)
     return explorer_html(
-        candidates,
+        run_candidates(run),
         metric=comparison.metric,
         higher_is_better=comparison.higher_is_better,
         target=comparison.target,

@@ -16,7 +16,7 @@ from gradwire.analysis.verdict import verdict
 from .explorations import GOAL, START, candidates
 from .test_analysis_data import BF16, DENSE, TOPK, scheme, synthetic
 
-VOID = {"meta", "link", "img", "wbr", "br"}
+VOID = {"meta", "link", "img", "wbr", "br", "input"}
 LOADING = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
 
 

@@ -12,7 +12,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .experiment import Experiment
-from .step.overhead import cost_source
 from .step.timeline import Timeline
 from .tasks.base import Task
 from .timing import Timer
@@ -168,8 +167,7 @@ def run(
     for scheme in experiment.schemes:
         plan, trajectory = _trajectory(experiment, task, digest, scheme, store, progress)
         bucket_bytes, times = timer.timeline(trajectory)
-        logs = [log for graph in times.plan.graphs for log in graph.logs]
-        source = cost_source(logs, experiment.overhead, experiment.workload.device_model())
+        source = timer.cost_source(times.plan)
         done[scheme] = SchemeRun(trajectory, times, source, bucket_bytes, plan.learning_rate)
     return Run(experiment, task, done)
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from ..compressors.base import Scheme
 from ..compressors.partition import Partition, partition
@@ -19,6 +20,7 @@ from .experiment import Experiment
 from .models import load_model, model_workload
 from .step.analytic import analytic_workload
 from .step.graph import structure
+from .step.overhead import cost_source
 from .step.synthetic import Cache, synthetic_log
 from .step.timeline import Plan, Timeline, plan_steps, timeline
 from .step.workload import Workload, ready_after
@@ -67,7 +69,7 @@ class Timer:
         if section.model is not None:
             model = load_model(section.model)
             return model_workload(model, section.device_model(), section.batch or model.batch)
-        module = new_model(self.task, experiment.training)
+        module = self._module
         if section.times is not None:
             return section.times.workload({name: tuple(p.shape) for name, p in module.named_parameters()})
         batch = self.task.splits().train.take(slice(0, experiment.training.batch_size))
@@ -136,11 +138,20 @@ class Timer:
         )
         return min(played, key=lambda one: float(one[1].step_s.sum()))
 
+    def cost_source(self, plan: Plan) -> str:
+        """Return in words where the costs of encoding and decoding come from."""
+        logs = [log for graph in plan.graphs for log in graph.logs]
+        return cost_source(logs, self.experiment.overhead, self.experiment.workload.device_model())
+
+    @cached_property
+    def _module(self) -> nn.Module:
+        return new_model(self.task, self.experiment.training)
+
     def _partition(self, plan: Training) -> Partition:
         """Return how the model that is timed is cut."""
         name = self.experiment.workload.model
         if name is None:
-            return cut(new_model(self.task, plan), plan)
+            return cut(self._module, plan)
         shapes = load_model(name).parameters()
         return partition(shapes, plan.unit, plan.message, plan.bucket, plan.first_bucket)
 

@@ -11,6 +11,7 @@ from .comparison import compare
 from .place import Kind, read_data, write_whole
 from .plots import FIGURES, save_plots
 from .report import report_html
+from .report.explorer import run_explorer
 from .summary import summary
 
 _ALWAYS = frozenset({"experiment.toml", "summary.json", "run.nc"})
@@ -56,6 +57,7 @@ def _write_files(run: Run, dataset: xr.Dataset, folder: Path) -> None:
     (folder / "summary.json").write_text(json.dumps(summary(comparison, dataset), indent=2) + "\n", encoding="utf-8")
     dataset.to_netcdf(folder / RUN.data, engine="h5netcdf")
     save_plots(dataset, folder)
-    (folder / "report.html").write_text(report_html(dataset, comparison), encoding="utf-8")
+    report = report_html(dataset, comparison, run_explorer(run, comparison))
+    (folder / "report.html").write_text(report, encoding="utf-8")
     trace = chrome_trace({name: row.timeline for name, row in run.schemes.items()})
     (folder / "trace.json").write_text(json.dumps(trace) + "\n", encoding="utf-8")

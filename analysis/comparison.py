@@ -9,6 +9,7 @@ import xarray as xr
 from ..compressors.base import SchemeError
 from ..compressors.quantizers.dense import Dense
 from ..compressors.spec import parse_scheme
+from ..sim.units import format_size
 from .formatting import format_target
 
 PHASES = {
@@ -52,6 +53,10 @@ class Row:
         Where the costs of encoding and decoding come from.
     engine : str
         What timed the steps, and why: "closed-form: ..." or "events: ...".
+    bucket_bytes : float or None
+        The size of its buckets, which is tuned for uncompressed schemes; None where messages are not buckets.
+    learning_rate : float or None
+        The best of those that were tried; None if none were.
     """
 
     scheme: str
@@ -68,6 +73,8 @@ class Row:
     status: str
     cost_source: str
     engine: str = ""
+    bucket_bytes: float | None = None
+    learning_rate: float | None = None
     speedup: float | None = None
     step_speedup: float | None = None
 
@@ -106,6 +113,8 @@ class Comparison:
         One a scheme, in the run's order.
     notes : tuple of str
         What a reader must know to trust the numbers as far as they go, a sentence each.
+    proxy : str or None
+        What must be said wherever a number shows if another model is timed than the one that is trained.
     """
 
     metric: str
@@ -115,6 +124,7 @@ class Comparison:
     baseline: Row | None
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    proxy: str | None = None
 
 
 def compare(dataset: xr.Dataset) -> Comparison:
@@ -139,7 +149,14 @@ def compare(dataset: xr.Dataset) -> Comparison:
         baseline=baseline,
         rows=tuple(rows),
         notes=tuple(_notes(dataset, rows, baseline)),
+        proxy=proxy_of(dataset),
     )
+
+
+def proxy_of(dataset: xr.Dataset) -> str | None:
+    """Return in a few words which task's learning is timed as which model's steps, if they differ."""
+    attrs = dataset.attrs
+    return f"proxy: trained on {attrs['task']}, timed as {attrs['proxy']}" if "proxy" in attrs else None
 
 
 def is_uncompressed(scheme: str) -> bool:
@@ -204,7 +221,15 @@ def _row(one: xr.Dataset) -> Row:
         status=str(one["status"].item()),
         cost_source=str(one["cost_source"].item()),
         engine=str(one["engine"].item()) if "engine" in one else "",
+        bucket_bytes=_known(one, "bucket_bytes"),
+        learning_rate=_known(one, "tuned_learning_rate"),
     )
+
+
+def _known(one: xr.Dataset, name: str) -> float | None:
+    """Return a number of a scheme, None if there is none."""
+    value = float(one[name]) if name in one else float("nan")
+    return None if np.isnan(value) else value
 
 
 def _baseline(rows: Iterable[Row]) -> Row | None:
@@ -230,12 +255,36 @@ def _notes(dataset: xr.Dataset, rows: list[Row], baseline: Row | None) -> Iterab
         yield "No uncompressed scheme completed, so there are no speed-ups."
     yield from (f"{row.scheme} {row.status}." for row in rows if not row.completed)
     yield from _target_notes(dataset, rows)
+    yield from _choice_notes(dataset, rows)
     for source in sorted({row.cost_source for row in rows if row.estimated}):
         names = ", ".join(row.scheme for row in rows if row.estimated and row.cost_source == source)
         yield f"The cost of encoding and decoding rests on estimates for {names}: {source}."
     for why in dict.fromkeys(row.engine.partition(": ")[2] for row in rows if row.engine.startswith("events")):
         yield f"Every transfer was played by the event engine: {why}."
     yield "Each scheme was trained once, from one seed: small differences of the metric may be chance."
+
+
+def _choice_notes(dataset: xr.Dataset, rows: list[Row]) -> Iterable[str]:
+    """Say what stands in for what, and what was chosen for which scheme."""
+    if "proxy" in dataset.attrs:
+        yield (
+            f"A proxy: what is learnt is that of the task {dataset.attrs['task']}; bytes and times of a step are those "
+            f"of {dataset.attrs['proxy']}, which would learn otherwise."
+        )
+    for row in rows:
+        if row.bucket_bytes is not None and row.bucket_bytes != dataset.attrs.get("bucket_bytes", row.bucket_bytes):
+            size = format_size(int(row.bucket_bytes))
+            yield f"{row.scheme} is timed with buckets of {size}, the fastest of the sizes tried."
+    tuned = [row for row in rows if row.learning_rate is not None]
+    if not tuned:
+        return
+    tried = [float(rate) for rate in np.atleast_1d(dataset.attrs["tuned_rates"])]
+    picked = "; ".join(f"{row.scheme}: {row.learning_rate:g}" for row in tuned)
+    grid = ", ".join(f"{rate:g}" for rate in tried)
+    yield f"Learning rates were chosen for each scheme on the validation split, of {grid}: {picked}."
+    ends = [row.scheme for row in tuned if len(tried) > 1 and row.learning_rate in (tried[0], tried[-1])]
+    if ends:
+        yield f"The rate is at an end of the grid for {', '.join(ends)}: a wider grid may serve better."
 
 
 def _target_notes(dataset: xr.Dataset, rows: list[Row]) -> Iterable[str]:

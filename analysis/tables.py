@@ -56,6 +56,8 @@ def _caption(comparison: Comparison, left_out: list[Column]) -> Text:
         parts.append(f"target: validation {comparison.metric} {format_target(comparison.target, comparison.metric)}")
     if comparison.baseline is not None:
         parts.append(f"speed-up over {comparison.baseline.scheme}")
+    if comparison.proxy is not None:
+        parts.append(comparison.proxy)
     if left_out:
         parts.append("no room for " + ", ".join(column.title for column in left_out))
     return Text("; ".join(parts) + ".")

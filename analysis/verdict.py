@@ -17,6 +17,11 @@ def verdict(comparison: Comparison) -> str:
     Schemes are compared by the time to the target; where there is none, or the untrained model meets it already, by
     the time of a step. A scheme that does harm is advised only where no harmless one is faster, and said to.
     """
+    return _answer(comparison) + (f" ({comparison.proxy})" if comparison.proxy else "")
+
+
+def _answer(comparison: Comparison) -> str:
+    """Answer without regard to what stands in for what."""
     rivals = [row for row in comparison.rows if not row.uncompressed]
     survivors = [row for row in rivals if row.completed]
     if comparison.baseline is None:

@@ -16,6 +16,7 @@ from ..analysis.folder import check_target, free_folder, write_run
 from ..sim.experiment import DEFAULT_EXPERIMENT, Experiment, describe_keys, load_experiment
 from ..sim.run import Progress as Report
 from ..sim.run import run as run_experiment
+from ..sim.training.order import candidates
 from ..sim.training.store import Store, StoreWarning, default_folder
 from .guard import MISTAKE, say
 from .show import show_comparison
@@ -79,7 +80,9 @@ def _progress(experiment: Experiment) -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bars = {scheme: progress.add_task(scheme, total=experiment.training.steps) for scheme in experiment.schemes}
+        trainings = 1 + len(list(candidates(experiment.training, experiment.tune)))
+        total = trainings * experiment.training.steps
+        bars = {scheme: progress.add_task(scheme, total=total) for scheme in experiment.schemes}
         yield lambda scheme, steps: progress.update(bars[scheme], completed=steps)
 
 

@@ -1,6 +1,7 @@
 """The text form of a scheme, ``ef(topk(density=0.01))``, read into the object; ``str`` writes it."""
 
 import ast
+from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -42,6 +43,72 @@ def parse_scheme(text: str) -> Scheme:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SchemeError(f"scheme {text!r} cannot be read: {_FORMS}") from error
     return _scheme(tree, text)
+
+
+def with_parameter(text: str, name: str, value: float | str) -> str | None:
+    """Return a scheme's text form with a parameter changed, or None if nothing in it has such a parameter.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        Of a parameter of a scheme, memory or wrapper; where several in the text have it, it is changed in all.
+    value : float, int, bool or str
+
+    Raises
+    ------
+    SchemeError
+        If the text cannot be read, or the value is not allowed.
+
+    Examples
+    --------
+    >>> with_parameter("ef(topk | qsgd(bits=4))", "density", 0.02)
+    'ef(topk(density=0.02) | qsgd(bits=4))'
+    >>> with_parameter("dense(dtype=bf16)", "density", 0.02) is None
+    True
+    """
+    tree, calls = _open(text)
+    new = ast.keyword(name, ast.Name(value) if isinstance(value, str) else ast.Constant(value))
+    having = [call for call in calls if _has(call, name)]
+    for call in having:
+        call.keywords = [new, *(keyword for keyword in call.keywords if keyword.arg != name)]
+    return str(parse_scheme(ast.unparse(tree))) if having else None
+
+
+def with_open(text: str, names: Iterable[str]) -> str:
+    """Return a scheme's text form with parameters left open, as a label for all their values.
+
+    >>> with_open("ef(topk(density=0.01) | qsgd(bits=4))", ["density"])
+    'ef(topk(density) | qsgd(bits=4))'
+    """
+    tree, calls = _open(text)
+    for call in calls:
+        left_open = [name for name in names if _has(call, name)]
+        call.keywords = [keyword for keyword in call.keywords if keyword.arg not in left_open]
+        call.args += [ast.Name(name) for name in left_open]
+    return ast.unparse(tree).replace("()", "")
+
+
+def _bracketed(node: ast.expr) -> ast.expr:
+    """Return the tree of a scheme's canonical text with a call for each scheme that is named without brackets."""
+    if isinstance(node, ast.BinOp):
+        return ast.BinOp(_bracketed(node.left), node.op, _bracketed(node.right))
+    if isinstance(node, ast.Call):
+        return ast.Call(node.func, [_bracketed(inner) for inner in node.args], node.keywords)
+    return ast.Call(node, [], [])
+
+
+def _open(text: str) -> tuple[ast.expr, list[ast.Call]]:
+    """Return the tree of a scheme's canonical text, and its calls, to be changed in place."""
+    tree = _bracketed(ast.parse(str(parse_scheme(text)), mode="eval").body)
+    return tree, [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _has(call: ast.Call, name: str) -> bool:
+    """Return whether what a call names has a parameter."""
+    assert isinstance(call.func, ast.Name)
+    kinds: dict[str, type[Any]] = {**SCHEMES, **MEMORIES, **WRAPPERS}
+    return any(f.name == name for f in fields(kinds[call.func.id]))
 
 
 def _scheme(node: ast.expr, text: str) -> Scheme:

@@ -30,6 +30,7 @@ from .cluster.cluster import (
     unknown_name,
 )
 from .faults import fault_lines
+from .models import load_model
 from .network.costs import Costs
 from .network.gather_cost import gather_line
 from .step.device import Device, load_device
@@ -38,7 +39,8 @@ from .step.overhead import Overhead
 from .step.workload import WorkloadTimes
 from .tasks import Task, TaskError, make_task
 from .training.plan import Training
-from .units import Bandwidth, Duration
+from .training.tuning import Tuning
+from .units import Bandwidth, Duration, Size
 
 _PRESETS = files("gradwire.sim") / "experiments"
 EXPERIMENTS: tuple[str, ...] = tuple(
@@ -136,6 +138,13 @@ class WorkloadSection(_Section):
 
     device: Annotated[str, Field(description="a listed device; also prices compression")] = "v100"
     times: Annotated[WorkloadTimes | None, Field(description="layer times of one's own instead of an estimate")] = None
+    model: Annotated[
+        str | None,
+        Field(description="a listed model whose shapes and times stand in for the task's: steps are timed as its own"),
+    ] = None
+    batch: Annotated[
+        int | None, Field(strict=True, ge=1, description="of such a model, on a worker; by default its customary one")
+    ] = None
 
     @field_validator("device")
     @classmethod
@@ -143,9 +152,32 @@ class WorkloadSection(_Section):
         load_device(name)
         return name
 
+    @field_validator("model")
+    @classmethod
+    def _listed(cls, name: str | None) -> str | None:
+        if name is not None:
+            load_model(name)
+        return name
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "WorkloadSection":
+        if self.model is not None and self.times is not None:
+            raise ValueError("times and model exclude each other; give one of them")
+        if self.model is None and self.batch is not None:
+            raise ValueError(f"batch = {self.batch} is that of a model; the task's own is training.batch_size")
+        return self
+
     def device_model(self) -> Device:
         """Return the device that is meant."""
         return load_device(self.device)
+
+
+class BaselineSection(_Section):
+    """What an uncompressed scheme may choose before others are measured by it."""
+
+    buckets: Annotated[
+        tuple[Size, ...], Field(description="sizes tried besides training.bucket; the fastest counts")
+    ] = (2**20, 5 * 2**20, 25 * 2**20, 100 * 2**20)
 
 
 class Experiment(_Section):
@@ -157,6 +189,8 @@ class Experiment(_Section):
     schemes: Annotated[tuple[str, ...], Field(min_length=1, description="text forms, compared with each other")]
     task: TaskSection = TaskSection()
     training: Training = Training()
+    tune: Tuning = Tuning()
+    baseline: BaselineSection = BaselineSection()
     cluster: ClusterSection = ClusterSection(preset="ethernet-1g")
     workload: WorkloadSection = WorkloadSection()
     overhead: Overhead = Overhead()
@@ -231,28 +265,52 @@ def load_experiment(source: Path | str, overrides: Sequence[str] = (), schemes: 
     ExperimentError
         If it cannot be found, read or run; a line for each fault.
     """
-    path = Path(source)
-    if not path.suffix and str(source) in EXPERIMENTS:
-        text = (_PRESETS / f"{source}.toml").read_text(encoding="utf-8")
-    elif path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ExperimentError(f"{source} cannot be read as UTF-8 text: {error}") from error
-    elif path.suffix or path.exists():
-        raise ExperimentError(f"experiment file {str(source)!r} is not there or is no file")
-    else:
-        raise ExperimentError(str(unknown_name("experiment", str(source), EXPERIMENTS)))
+    shipped = preset_text(str(source)) if str(source) in EXPERIMENTS else None
+    data = read_data(source, overrides, shipped)
+    if schemes:
+        data["schemes"] = list(schemes)
+    return validate_experiment(data)
+
+
+def read_data(source: Path | str, overrides: Sequence[str] = (), shipped: str | None = None) -> dict[str, Any]:
+    """Read an experiment's data, not yet checked.
+
+    Parameters
+    ----------
+    source : Path or str
+        A TOML file, or what a shipped experiment is called.
+    overrides : sequence of str
+        As in :func:`load_experiment`.
+    shipped : str, optional
+        The text of a shipped experiment, in place of a file's.
+
+    Raises
+    ------
+    ExperimentError
+        If it cannot be found or read.
+    """
+    text = _file_text(source) if shipped is None else shipped
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source} is no valid TOML: {error}") from error
     for override in overrides:
         set_key(data, override)
-    _find_cluster_file(data, path.parent)
-    if schemes:
-        data["schemes"] = list(schemes)
-    return validate_experiment(data)
+    _find_cluster_file(data, Path(source).parent)
+    return data
+
+
+def _file_text(source: Path | str) -> str:
+    """Return the text of an experiment's file."""
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ExperimentError(f"{source} cannot be read as UTF-8 text: {error}") from error
+    if path.suffix or path.exists():
+        raise ExperimentError(f"experiment file {str(source)!r} is not there or is no file")
+    raise ExperimentError(str(unknown_name("experiment", str(source), EXPERIMENTS)))
 
 
 def preset_text(name: str) -> str:
@@ -304,19 +362,24 @@ def _find_cluster_file(data: dict[str, Any], folder: Path) -> None:
         section["file"] = str(folder / file)
 
 
-def set_key(data: dict[str, Any], override: str) -> None:
+def set_key(data: dict[str, Any], override: str, option: str = "--set", example: str = "training.steps=100") -> None:
     """Set a dotted key, as ``training.steps=100`` says; raises ``ExperimentError`` if it says nothing of the kind."""
     dotted, separator, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not separator or not all(keys):
-        raise ExperimentError(f"--set {override!r}: write key=value, as in training.steps=100")
+    if not separator or not all(dotted.strip().split(".")):
+        raise ExperimentError(f"{option} {override!r}: write key=value, as in {example}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    set_value(data, dotted.strip(), value, f"{option} {override!r}")
+
+
+def set_value(data: dict[str, Any], dotted: str, value: object, where: str) -> None:
+    """Set a dotted key to a value; raises ``ExperimentError``, beginning with ``where``, if a part is no section."""
+    *sections, last = dotted.split(".")
     section = data
-    for key in keys[:-1]:
+    for key in sections:
         section = section.setdefault(key, {})
         if not isinstance(section, dict):
-            raise ExperimentError(f"--set {override!r}: {key} is no section")
-    section[keys[-1]] = value
+            raise ExperimentError(f"{where}: {key} is no section")
+    section[last] = value

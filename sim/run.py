@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,16 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..compressors.base import Scheme
 from .experiment import Experiment
-from .step.analytic import analytic_workload
-from .step.overhead import cost_source
-from .step.timeline import Timeline, timeline
-from .step.workload import Workload, ready_after
+from .step.timeline import Timeline
 from .tasks.base import Task
-from .training.plan import fingerprint
-from .training.spread import train_spread
+from .timing import Timer
+from .training.order import Order, candidates, chosen
+from .training.plan import Training
 from .training.store import Store
-from .training.train import check, cut, find_device, new_model
+from .training.train import check
 from .training.trajectory import Trajectory
+from .training.tuning import best_rate
 
 Progress = Callable[[str, int], None]
 """Called with a scheme and the number of its completed steps."""
@@ -39,11 +38,17 @@ _SECONDS = {
 
 @dataclass(frozen=True, eq=False)
 class SchemeRun:
-    """One scheme of a run: what it learnt, when, and where the cost of its compression comes from."""
+    """One scheme of a run: what it learnt, when, and where the cost of its compression comes from.
+
+    ``bucket_bytes`` is the size of its buckets: of an uncompressed scheme the fastest of those that were tried; None
+    where messages are not buckets. ``learning_rate`` is the one that was found best, if several were tried.
+    """
 
     trajectory: Trajectory
     timeline: Timeline
     cost_source: str
+    bucket_bytes: int | None
+    learning_rate: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +100,18 @@ class Run:
         attributes = {"units": "s", "long_name": "virtual time of the evaluation"}
         data["evaluation_s"] = ("scheme", "evaluation"), when, attributes
         data["completed_steps"] = "scheme", np.array([len(row.trajectory.logs) for row in rows])
+        buckets = [float("nan") if row.bucket_bytes is None else float(row.bucket_bytes) for row in rows]
+        data["bucket_bytes"] = "scheme", np.array(buckets), {"units": "byte", "long_name": "size of buckets"}
+        if self.experiment.tune.learning_rates:
+            rates = np.array([row.learning_rate for row in rows])
+            data["tuned_learning_rate"] = "scheme", rates, {"units": "1", "long_name": "the best of those tried"}
         data["status"] = "scheme", np.array([row.trajectory.status for row in rows], dtype=object)
         data["cost_source"] = "scheme", np.array([row.cost_source for row in rows], dtype=object)
         engines = [f"{row.timeline.engine}: {row.timeline.why}" for row in rows]
         data["engine"] = "scheme", np.array(engines, dtype=object), {"long_name": "what timed the steps, and why"}
         return data
 
-    def _attributes(self) -> dict[str, str | int | float]:
+    def _attributes(self) -> dict[str, str | int | float | list[float]]:
         """Return what holds for all schemes."""
         experiment = self.experiment
         target = experiment.training.target
@@ -118,6 +128,9 @@ class Run:
             "gradwire": version("gradwire"),
             "torch": str(torch.__version__),
             **({} if target is None else {"target": target}),
+            **({} if experiment.training.message != "bucket" else {"bucket_bytes": experiment.training.bucket}),
+            **({} if not experiment.tune.learning_rates else {"tuned_rates": list(experiment.tune.learning_rates)}),
+            **({} if experiment.workload.model is None else {"proxy": experiment.workload.model}),
         }
 
 
@@ -144,63 +157,37 @@ def run(
         Of a kind that says which key, value and allowed range are at fault, before any training.
     """
     task = experiment.make_task(search)
-    schemes = experiment.parsed_schemes()
-    for scheme in schemes:
-        check(task, scheme, experiment.training)
+    timer = Timer(experiment, task)
+    for parsed in experiment.parsed_schemes():
+        check(task, parsed, experiment.training)
+        timer.check(parsed)
     store.prepare()
-    work = workload(experiment, task)
     digest = task.digest()
     done = {}
-    for scheme in schemes:
-        trajectory = _trajectory(experiment, task, digest, scheme, store, progress)
-        done[str(scheme)] = SchemeRun(
-            trajectory,
-            time_trajectory(experiment, task, trajectory, work),
-            cost_source(trajectory.logs, experiment.overhead, experiment.workload.device_model()),
-        )
+    for scheme in experiment.schemes:
+        plan, trajectory = _trajectory(experiment, task, digest, scheme, store, progress)
+        bucket_bytes, times = timer.timeline(trajectory)
+        source = timer.cost_source(times.plan)
+        done[scheme] = SchemeRun(trajectory, times, source, bucket_bytes, plan.learning_rate)
     return Run(experiment, task, done)
 
 
-def workload(experiment: Experiment, task: Task) -> Workload:
-    """Return how long a worker of the experiment computes in a step."""
-    model = new_model(task, experiment.training)
-    section = experiment.workload
-    if section.times is not None:
-        return section.times.workload({name: tuple(p.shape) for name, p in model.named_parameters()})
-    batch = task.splits().train.take(slice(0, experiment.training.batch_size))
-    dtype = next(model.parameters()).dtype
-    inputs = tuple(t.to(dtype) if t.is_floating_point() else t for t in batch)
-    return analytic_workload(model, lambda module: task.loss(module, inputs), section.device_model())
-
-
-def time_trajectory(experiment: Experiment, task: Task, trajectory: Trajectory, work: Workload) -> Timeline:
-    """Play a trajectory's wire log on the experiment's cluster."""
-    ready = ready_after(cut(new_model(task, experiment.training), experiment.training), work)
-    return timeline(
-        trajectory.logs,
-        ready,
-        work,
-        experiment.cluster.cluster(),
-        experiment.overhead,
-        experiment.workload.device_model(),
-        experiment.timing,
-    )
-
-
 def _trajectory(
-    experiment: Experiment, task: Task, digest: str, scheme: Scheme, store: Store, progress: Progress | None
-) -> Trajectory:
-    """Return a scheme's trajectory, trained if it is not stored."""
-    plan = experiment.training
-    key = fingerprint(digest, str(scheme), plan, find_device(plan.device))
-    trajectory = store.get(key)
-    if trajectory is None:
-        report = None if progress is None else lambda steps: progress(str(scheme), steps)
-        trajectory = train_spread(task, scheme, plan, report)
-        store.put(key, trajectory)
-    if progress is not None:
-        progress(str(scheme), plan.steps)
-    return trajectory
+    experiment: Experiment, task: Task, digest: str, scheme: str, store: Store, progress: Progress | None
+) -> tuple[Training, Trajectory]:
+    """Return a scheme's plan and trajectory at the learning rate that serves it best."""
+    plan, tuning = experiment.training, experiment.tune
+    trainings = count()
+
+    def fetch(plan: Training) -> Trajectory:
+        before = next(trainings) * plan.steps
+        report = None if progress is None else lambda steps: progress(scheme, before + steps)
+        return Order.of(task, digest, scheme, plan).fetch(store, report)
+
+    tried = {rate: fetch(own) for rate, own in candidates(plan, tuning)}
+    best = best_rate(tried, plan.target, task.higher_is_better) if tried else None
+    final = chosen(plan, tuning, best)
+    return final, fetch(final)
 
 
 def _times(row: SchemeRun, evaluated: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -101,6 +101,73 @@ _BYTE_RATE = Quantity("memory bandwidth", _BYTES_A_SECOND, tuple(_BYTES_A_SECOND
 _FLOP_RATE = Quantity("compute rate", _scaled("M G T P", "FLOP/s"), ("TFLOP/s", "GFLOP/s", "MFLOP/s", "PFLOP/s"))
 
 
+_QUANTITIES = (_BANDWIDTH, _DURATION, _SIZE, _BYTE_RATE, _FLOP_RATE)
+
+
+def unit_of(text: str, value: float) -> str | None:
+    """Return the SI unit of a number that a text with a unit was read as; None if it was not read as any.
+
+    >>> unit_of("1.25 GB/s", 1e10), unit_of("1.25 GB/s", 1.25e9), unit_of("50 us", 5e-05), unit_of("ring", 0)
+    ('bit/s', 'B/s', 's', None)
+    """
+    for quantity in _QUANTITIES:
+        try:
+            read = quantity.parse(text)
+        except ValueError:
+            continue
+        if read == value:
+            return next(unit for unit, factor in quantity.units.items() if factor == 1)
+    return None
+
+
+def between(first: str, last: str, points: int, logarithmic: bool) -> list[str]:
+    """Return texts of quantities from one to another, evenly spaced, both ends as they are written.
+
+    Those between are rounded to four significant digits.
+
+    Raises
+    ------
+    ValueError
+        If the two are no quantities of one kind, or a logarithmic range has an end at 0.
+
+    Examples
+    --------
+    >>> between("100 Mbit/s", "10 Gbit/s", 3, logarithmic=True), between("0 s", "1 ms", 3, logarithmic=False)
+    (['100 Mbit/s', '1 Gbit/s', '10 Gbit/s'], ['0 s', '500 us', '1 ms'])
+    """
+    for quantity in (_BYTE_RATE, *_QUANTITIES):  # what both bandwidths and memories may have is read as bytes
+        try:
+            ends = quantity.parse(first), quantity.parse(last)
+        except ValueError:
+            continue
+        inner = spaced(*ends, points, logarithmic)[1:-1]
+        return [first, *(quantity.format(value) for value in inner), last][:points]
+    raise ValueError(f"from = {first!r} and to = {last!r} are no two quantities of one kind, such as 1 ms and 5 ms")
+
+
+def spaced(first: float, last: float, points: int, logarithmic: bool) -> list[float]:
+    """Return numbers from one to another, evenly spaced; those between are rounded to four significant digits.
+
+    Raises
+    ------
+    ValueError
+        If a logarithmic range has an end that is not above 0.
+
+    Examples
+    --------
+    >>> spaced(0.001, 0.1, 3, logarithmic=True), spaced(0.0, 1.0, 3, logarithmic=False)
+    ([0.001, 0.01, 0.1], [0.0, 0.5, 1.0])
+    """
+    if logarithmic and not (first > 0 and last > 0):
+        raise ValueError(f"from = {first:g}, to = {last:g}: a logarithmic range needs ends above 0")
+    shares = [i / (points - 1) for i in range(1, points - 1)]
+    if logarithmic:
+        inner = [first * (last / first) ** share for share in shares]
+    else:
+        inner = [first + (last - first) * share for share in shares]
+    return [first, *(float(f"{value:.4g}") for value in inner), last][:points]
+
+
 def parse_bandwidth(text: str) -> float:
     """Read a bandwidth: bits (``"10 Gbit/s"``, ``"10 Gbps"``) or bytes (``"1.25 GB/s"``) a second.
 

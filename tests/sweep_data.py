@@ -31,9 +31,8 @@ def sweep(schemes=(DENSE, TOPK, QSGD), target=0.9, **axes):
     data = {name: xr.concat([part[name] for part in parts], "scheme") for name in parts[0]}
     order = ["scheme", *values]
     data = {name: array.transpose(*[d for d in order if d in array.dims]) for name, array in data.items()}
-    data |= _baseline(data, target)
-    if target is not None:
-        data["speedup"] = (data["baseline_time_to_target_s"] / data["time_to_target_s"]).transpose(*order)
+    data |= _baseline(data)
+    data["speedup"] = (data["baseline_time_to_target_s"] / data["time_to_target_s"]).transpose(*order)
     data["step_speedup"] = (data["baseline_step_s"] / data["step_s"]).transpose(*order)
     attrs = {"metric": "accuracy", "higher_is_better": 1, "title": "a sweep"} | (
         {} if target is None else {"target": target}
@@ -75,18 +74,14 @@ def _one(scheme, grid, target):
     data["sent_bytes"] = size + learnt
     data["completed_steps"] = 600 + learnt
     data["final_metric"] = 0.96 - 0.03 * (slower - 1) + 0.004 * np.sin(5.0 * get["seed"] + 7 * slower) + learnt
-    if target is not None:
-        data["steps_to_target"] = steps.where(reached) + learnt
-        data["bytes_to_target"] = data["steps_to_target"] * size
-        data["time_to_target_s"] = data["steps_to_target"] * data["step_s"]
+    data["steps_to_target"] = (steps.where(reached) if target is not None else np.nan) + learnt
+    data["bytes_to_target"] = data["steps_to_target"] * size
+    data["time_to_target_s"] = data["steps_to_target"] * data["step_s"]
     return data
 
 
-def _baseline(data, target):
+def _baseline(data):
     """Return the best uncompressed step and time: dense training with buckets that hide a tenth of what is exposed."""
     saved_s = 0.1 * data["exposed_communication_s"].isel(scheme=0)
     step_s = data["step_s"].isel(scheme=0) - saved_s
-    found = {"baseline_step_s": step_s}
-    if target is not None:
-        found["baseline_time_to_target_s"] = step_s * data["steps_to_target"].isel(scheme=0)
-    return found
+    return {"baseline_step_s": step_s, "baseline_time_to_target_s": step_s * data["steps_to_target"].isel(scheme=0)}

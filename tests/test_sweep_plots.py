@@ -4,12 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-import xarray as xr
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colors import to_hex
 from scipy import stats
 
 from gradwire.analysis.plots import save_figures
+from gradwire.analysis.sweep.seeds import over_seeds
 from gradwire.analysis.sweep_plots import (
     along_axis,
     frontier,
@@ -36,19 +36,14 @@ def workers():
     return sweep(workers=[2, 4, 8, 16, 32], bandwidth=[1e9, 1e10], latency=None, cost=None)
 
 
-def over_seeds(data):
-    """Return means and limits in place of seeds, by scipy's interval and not by the code under test."""
-    found = {}
-    for name, values in data.items():
-        if "seed" not in values.dims:
-            found[name] = values
-            continue
-        mean, n = values.mean("seed", skipna=True), values.sizes["seed"]
-        scale = values.std("seed", ddof=1) / np.sqrt(n)
-        half = stats.t.interval(0.95, n - 1)[1] * scale
-        found |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    found["reached"] = data["time_to_target_s"].notnull().mean("seed").isel(cost=0, bandwidth=0, latency=0)
-    return xr.Dataset(found, {k: v for k, v in data.coords.items() if k != "seed"}, data.attrs)
+def geometric(runs, axis=0):
+    """Return the mean of ratios over seeds."""
+    return np.exp(np.log(runs).mean(axis))
+
+
+def interval(runs):
+    """Return scipy's confidence interval of the mean over seeds, which stand first."""
+    return stats.t.interval(0.95, len(runs) - 1, loc=runs.mean(0), scale=stats.sem(runs))
 
 
 def power_law(bandwidths, costs, **attrs):
@@ -92,7 +87,7 @@ def said(figure):
 def test_a_map_holds_the_mean_speed_ups_on_a_scale_centred_on_1(three):
     figure = speedup_map(three, QSGD, "bandwidth", "cost", {"density": 0.03, "latency": 10e-6})
     point = three.sel(scheme=QSGD, density=0.03, latency=10e-6)
-    expected = np.mean([point["speedup"].sel(seed=i).transpose("cost", "bandwidth") for i in range(3)], axis=0)
+    expected = geometric(np.array([point["speedup"].sel(seed=i).transpose("cost", "bandwidth") for i in range(3)]))
     drawn = mesh(figure)
     np.testing.assert_allclose(drawn.get_array(), expected, rtol=1e-12)
     assert drawn.norm.vmin * drawn.norm.vmax == pytest.approx(1, rel=1e-12)
@@ -160,7 +155,7 @@ def test_where_dense_training_fails_it_is_said(three):
     failed = three.copy()
     failed["baseline_time_to_target_s"] = three["baseline_time_to_target_s"] * np.nan
     failed["speedup"] = failed["speedup"] * np.nan
-    figure = speedup_map(failed.isel(seed=0), QSGD, "bandwidth", "cost")
+    figure = speedup_map(failed, QSGD, "bandwidth", "cost")
     assert {name: len(found) for name, found in cells(figure).items()} == {
         "only compressed training reached the target": 60
     }
@@ -241,8 +236,8 @@ def test_speed_ups_along_an_axis_have_bands_over_the_seeds(three):
     bands = [one for one in figure.axes[0].collections if not isinstance(one, QuadMesh)]
     for name, area in zip((TOPK, QSGD), bands, strict=True):
         runs = three["speedup"].sel(scheme=name, density=0.01, latency=10e-6, cost=1.0).transpose("seed", ...).values
-        np.testing.assert_allclose(drawn[name].get_data(), [three["bandwidth"] / 1e9, runs.mean(0)])
-        low, high = stats.t.interval(0.95, 2, loc=runs.mean(0), scale=stats.sem(runs))
+        np.testing.assert_allclose(drawn[name].get_data(), [three["bandwidth"] / 1e9, geometric(runs)])
+        low, high = np.exp(interval(np.log(runs)))
         corners = area.get_paths()[0].vertices
         for x, least, most in zip(three["bandwidth"].values / 1e9, low, high, strict=True):
             heights = corners[np.isclose(corners[:, 0], x), 1]
@@ -288,7 +283,8 @@ def test_times_against_workers(workers):
         drawn = labelled(figure, i)
         assert len(drawn) == count
         for name, line in drawn.items():
-            values = workers[variable].sel(scheme=name, bandwidth=1e9, density=0.01).mean("seed", skipna=False)
+            runs = workers[variable].sel(scheme=name, bandwidth=1e9, density=0.01).transpose("seed", "workers").values
+            values = geometric(runs) if variable == "speedup" else runs.mean(0)
             np.testing.assert_allclose(line.get_data(), [workers["workers"], values / unit_s])
     assert said(figure) == "density 0.01, 1 Gbit/s"
 
@@ -321,7 +317,7 @@ def test_a_frontier_has_a_marker_for_each_scheme_and_density(three, against):
 def test_bars_of_a_frontier_are_confidence_limits(three):
     figure = frontier(three, "run_s")
     runs = three.sel(latency=100e-6, cost=1.0).isel(bandwidth=6).sel(scheme=QSGD, density=0.01)["final_metric"].values
-    low, high = stats.t.interval(0.95, 2, loc=runs.mean(), scale=stats.sem(runs))
+    low, high = interval(runs)
     segments = [segment for bars in figure.axes[0].collections for segment in bars.get_segments()]
     assert any(np.allclose(segment[:, 1], [low, high]) for segment in segments)
 
@@ -392,16 +388,12 @@ def test_without_a_target_steps_are_compared():
 
 
 def test_means_and_limits_may_stand_in_place_of_seeds(three):
-    """The same figures but for the last digits of the means."""
-    first, second = sweep_figures(three), sweep_figures(over_seeds(three))
-    assert list(first) == list(second)
-    for name, figure in first.items():
-        assert said(figure) == said(second[name])
-        for one, two in zip(figure.axes[0].lines, second[name].axes[0].lines, strict=True):
-            np.testing.assert_allclose(one.get_xydata(), two.get_xydata(), rtol=1e-9)
-        for one, two in zip(figure.axes[0].collections, second[name].axes[0].collections, strict=True):
-            for path, other in zip(one.get_paths(), two.get_paths(), strict=True):
-                np.testing.assert_allclose(path.vertices, other.vertices, rtol=1e-9)
+    first, second = (
+        speedup_map(three, TOPK, "bandwidth", "density"),
+        speedup_map(over_seeds(three), TOPK, "bandwidth", "density"),
+    )
+    np.testing.assert_array_equal(mesh(first).get_array(), mesh(second).get_array())
+    assert cells(first) == cells(second)
 
 
 def test_a_proxy_is_marked_in_every_title(three, workers):

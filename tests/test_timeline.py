@@ -313,6 +313,22 @@ def test_a_run_is_retimed_at_many_points_at_once():
     assert nothing_sent.run_s(bandwidth, 0.5, 0.25, factor).tolist() == [[8.0, 8.0]] * 3
 
 
+def test_the_time_that_has_elapsed_at_any_step_is_that_of_the_timeline():
+    """Sums over the first steps, phase by phase, at every point."""
+    steps = [TWO_GATHERS, (gathered(0, (4, 9)), gathered(1, (4, 4))), (gathered(0, (1, 2)),), TWO_GATHERS]
+    plan = plan_steps(steps, (0, 1), TWO_LAYERS, GIVEN, DEVICE, make_cluster(*SLOW), parse=parse)
+    ends = [0, 1, 3, 4, 2]
+    bandwidth, factor = np.array([4.0, 80.0])[:, None], np.array([0.0, 1.0, 2.5])
+    found = plan.elapsed(ends, bandwidth, 0.5, 0.25, factor)
+    for i, j in np.ndindex(2, 3):
+        overhead = GIVEN.model_copy(update={"factor": factor[j]})
+        alone = play(steps, (0, 1), TWO_LAYERS, (bandwidth[i, 0], 0.5, 0.25), overhead)
+        for name in ("step_s", "communication_s", *PHASES):
+            sums = [float(getattr(alone, name)[:end].sum()) for end in ends]
+            assert getattr(found, name)[i, j].tolist() == pytest.approx(sums, rel=1e-12), name
+    assert plan.sent_bytes().tolist() == [8, 6.5 + 4, 1.5, 8]
+
+
 PORTS = {"bandwidth": "100 GB/s", "latency": "1 us"}
 NUMBERS = {"bandwidth": "1 Gbit/s", "latency": "1 us", "launch": "1 us"}
 

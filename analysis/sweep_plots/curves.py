@@ -13,7 +13,7 @@ from ..comparison import is_uncompressed
 from ..formatting import time_unit
 from ..style import INK, Look, canvas, dress, legend, looks, make_logarithmic
 from .axes import Array, Axis, Point, axis_of, caption, fix, title_of
-from .bands import band
+from .bands import band, reduced
 
 _WIDE = 10
 """Values that spread over more than this factor get a logarithmic axis."""
@@ -47,6 +47,7 @@ def along_axis(
     InputError
         If the sweep has no such axis or value.
     """
+    dataset = reduced(dataset)
     axis = axis_of(dataset, x)
     part, where = fix(dataset, at or {}, (x,))
     target = "target" in dataset.attrs
@@ -88,6 +89,7 @@ def over_workers(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     InputError
         If the sweep has no such axis or value.
     """
+    dataset = reduced(dataset)
     axis = axis_of(dataset, "workers")
     part, where = fix(dataset, at or {}, ("workers",))
     target = "target" in dataset.attrs

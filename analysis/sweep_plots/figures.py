@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ..comparison import is_uncompressed
 from .axes import Point, numeric_axes
+from .bands import reduced
 from .curves import along_axis, over_workers
 from .frontiers import frontier, phases_at_point
 from .maps import Branch, speedup_map, winner_map
@@ -47,6 +48,7 @@ def sweep_figures(
     InputError
         If ``at`` names an axis that the sweep does not have, or a value that is not on it.
     """
+    dataset = reduced(dataset)
     given, lines = dict(at or {}), dict(break_even or {})
     names = [str(name) for name in dataset["scheme"].values]
     axes = sorted(numeric_axes(dataset), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))

@@ -16,7 +16,7 @@ from ..formatting import format_bytes, is_share, time_unit
 from ..plots import draw_phases
 from ..style import INK, Look, canvas, legend, looks, make_logarithmic
 from .axes import Array, Point, caption, fix, title_of
-from .bands import band
+from .bands import band, reduced
 
 Against = Literal["time_to_target_s", "run_s", "bytes_to_target", "sent_bytes"]
 _LABELS = {
@@ -59,6 +59,7 @@ def frontier(dataset: xr.Dataset, against: Against = "time_to_target_s", at: Poi
     """
     if against not in _LABELS:
         raise InputError(f"against = {against!r}: allowed: {', '.join(_LABELS)}")
+    dataset = reduced(dataset)
     swept = "density" in dataset["step_s"].dims and "density" not in (at or {})
     part, where = fix(dataset, at or {}, ("density",) if swept else ())
     families = list(_families(part, against, swept))
@@ -99,6 +100,7 @@ def phases_at_point(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     InputError
         If the sweep has no such axis or value.
     """
+    dataset = reduced(dataset)
     part, where = fix(dataset, at or {}, ())
     phases_s = {phase: band(part, variable).mean.values for phase, variable in PHASES.items()}
     names = [str(name) for name in part["scheme"].values]

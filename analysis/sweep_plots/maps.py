@@ -18,7 +18,7 @@ from ...compressors.errors import InputError
 from ..comparison import is_uncompressed
 from ..style import INK, canvas, legend, looks
 from .axes import Array, Axis, Point, axis_of, caption, fix, title_of
-from .bands import band
+from .bands import band, reduced
 
 Mask = npt.NDArray[np.bool_]
 Branch = tuple[Array, Array]
@@ -78,6 +78,7 @@ def speedup_map(
     InputError
         If the sweep has no such scheme, axis or value.
     """
+    dataset = reduced(dataset)
     part, where, grid = _plane(dataset, x, y, at or {})
     names = [str(name) for name in part["scheme"].values]
     if scheme not in names:
@@ -116,7 +117,7 @@ def winner_map(dataset: xr.Dataset, x: str, y: str, at: Point | None = None) -> 
     InputError
         If the sweep has no such axis or value.
     """
-    at = at or {}
+    dataset, at = reduced(dataset), at or {}
     best = "density" in dataset["step_s"].dims and "density" not in (x, y, *at)
     part, where, grid = _plane(dataset, x, y, at, kept=("density",) if best else ())
     target = "target" in dataset.attrs
@@ -193,9 +194,10 @@ def _without(one: xr.Dataset, grid: _Grid, values: Array, variable: str) -> list
 
 
 def _late(dataset: xr.Dataset) -> str:
-    """Say that a target was not reached, where one late seed of several is enough for that."""
-    seeds = dataset.sizes.get("seed", 1) > 1 or "reached" in dataset
-    return "target not reached by all seeds" if seeds else "target not reached"
+    """Say that a target was not reached; one late seed of several is enough for that."""
+    share = dataset["reached"] if "reached" in dataset else xr.DataArray(0.0)
+    some = bool(((share > 0) & (share < 1)).any())
+    return "target not reached by all seeds" if some else "target not reached"
 
 
 def _cells(axes: Axes, grid: _Grid, mask: Mask, label: str, colour: str, hatch: str, ink: str = "#777777") -> None:

@@ -1,6 +1,6 @@
 """The timeline of a run: when each of its steps ends in virtual time, and where its time goes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,8 +66,32 @@ class Plan:
     ) -> FloatArray:
         """Return the duration of the whole run at many points at once: clusters and overhead factors.
 
+        Parameters and errors are those of :meth:`elapsed`.
+
+        Returns
+        -------
+        FloatArray
+            Seconds, in the shape of the points.
+        """
+        last = [len(self.row)]
+        parts = self._many(last, bandwidth_bps, latency_s, launch_s, factor)
+        shape = np.broadcast_shapes(*map(np.shape, (bandwidth_bps, latency_s, launch_s, factor)))
+        return sum((phases.step_s @ times[0] for phases, times in parts), start=np.zeros(shape))
+
+    def elapsed(
+        self,
+        steps: Sequence[int] | IntArray,
+        bandwidth_bps: ArrayLike,
+        latency_s: ArrayLike,
+        launch_s: ArrayLike,
+        factor: ArrayLike = 1.0,
+    ) -> Phases:
+        """Return where the time of the first so many steps goes, at many points at once.
+
         Parameters
         ----------
+        steps : sequence of int, length E
+            Numbers of completed steps.
         bandwidth_bps, latency_s, launch_s : array
             In place of the cluster's; these and the factor broadcast against each other.
         factor : array
@@ -75,30 +99,50 @@ class Plan:
 
         Returns
         -------
-        FloatArray
-            Seconds, in the shape of the points.
+        Phases
+            Sums over steps; arrays in the shape of the points, followed by [E].
 
         Raises
         ------
         InputError
-            If there is no closed form, or none that holds at every point: the numbers must be all that there is to
-            the network, which they are not if the fabric has bandwidths of its own, terms differ by the size of a
-            collective, or links inside of hosts take part.
+            If :meth:`one_point_only` says why not.
 
         Notes
         -----
         Algorithms that are chosen automatically are those of the cluster as it is, at every point.
         """
-        if self.priced is None:
-            raise InputError(f"many points at once need the closed form, but {self.why}")
-        for reason in filter(None, (_more_than_numbers(costs) for costs in self.costs)):
-            raise InputError(f"many points at once need a cluster of three numbers, but {reason}")
-        points = [np.asarray(value, np.float64)[..., None] for value in (bandwidth_bps, latency_s, launch_s, factor)]
-        total = np.zeros(np.broadcast_shapes(*(np.shape(value)[:-1] for value in points)))
-        for i, (graph, priced) in enumerate(zip(self.graphs, self.priced, strict=True)):
-            times = np.bincount(self.row[self.graph == i], minlength=len(graph.logs))
-            total = total + step_times(graph, priced, *points).step_s @ times
+        shape = (*np.broadcast_shapes(*map(np.shape, (bandwidth_bps, latency_s, launch_s, factor))), len(steps))
+        total = Phases(*(np.zeros(shape) for _ in Phases._fields))
+        for phases, times in self._many(steps, bandwidth_bps, latency_s, launch_s, factor):
+            total = Phases(*(whole + part @ times.T for whole, part in zip(total, phases, strict=True)))
         return total
+
+    def one_point_only(self) -> str | None:
+        """Say why the run cannot be evaluated at many points at once, if so.
+
+        There must be a closed form, and bandwidth, latency and launch must be all that there is to the network, which
+        they are not if the fabric has bandwidths of its own, terms differ by the size of a collective, or links inside
+        of hosts take part.
+        """
+        if self.priced is None:
+            return f"many points at once need the closed form, but {self.why}"
+        reason = next(filter(None, (_more_than_numbers(costs) for costs in self.costs)), None)
+        return None if reason is None else f"many points at once need a cluster of three numbers, but {reason}"
+
+    def sent_bytes(self) -> FloatArray:
+        """Return what a worker hands over in each step, on average over the workers; shape [steps]."""
+        return _spread(self, [graph.sent_bytes for graph in self.graphs])
+
+    def _many(self, steps: Sequence[int] | IntArray, *point: ArrayLike) -> Iterator[tuple[Phases, IntArray]]:
+        """Yield each graph's phases, [*points, G], and how often its logs occur in the first steps, [E, G]."""
+        if reason := self.one_point_only():
+            raise InputError(reason)
+        assert self.priced is not None
+        points = [np.asarray(value, np.float64)[..., None] for value in point]
+        for i, (graph, priced) in enumerate(zip(self.graphs, self.priced, strict=True)):
+            size = len(graph.logs)
+            here = (self.row[:end][self.graph[:end] == i] for end in steps)
+            yield step_times(graph, priced, *points), np.stack([np.bincount(rows, minlength=size) for rows in here])
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +265,7 @@ def timeline(
     return Timeline(
         **of_step,
         end_s=np.cumsum(of_step["step_s"]),
-        sent_bytes=_spread(plan, [graph.sent_bytes for graph in plan.graphs]),
+        sent_bytes=plan.sent_bytes(),
         plan=plan,
         cluster=cluster,
         factor=overhead.factor,

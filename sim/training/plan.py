@@ -108,17 +108,17 @@ def fingerprint(task_digest: str, scheme: str, plan: Training, device: torch.dev
         "plan": plan.model_dump(mode="json", exclude={"target", "device"}),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": [version("gradwire"), torch.__version__, np.__version__, platform.python_version()],
-        "source": source_digest(),
+        "source": source_digest("compressors", "sim/training"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def source_digest() -> str:
-    """Return a sha256 over the source of the compressors and of the training."""
+@lru_cache
+def source_digest(*folders: str) -> str:
+    """Return a sha256 over gradwire's own source in some of its folders."""
     digest = hashlib.sha256()
-    for folder in (files("gradwire") / "compressors", files("gradwire") / "sim" / "training"):
-        for path in _sources(folder):
+    for folder in folders:
+        for path in _sources(files("gradwire").joinpath(folder)):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

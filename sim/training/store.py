@@ -1,7 +1,7 @@
-"""The trajectory store: what was trained once is not trained again.
+"""The store: what was trained, or played event by event, once is not computed again.
 
-An entry is compressed JSON with its own check sum, named by the trajectory's fingerprint. It is written under a
-temporary name and renamed, so that readers and other writers never see half of one. Nothing in it is pickled.
+An entry is compressed JSON with its own check sum, named by a fingerprint of all that it depends on. It is written
+under a temporary name and renamed, so that readers and other writers never see half of one. Nothing in it is pickled.
 """
 
 import gzip
@@ -10,14 +10,18 @@ import os
 import tempfile
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ...compressors.errors import InputError
 from .trajectory import Trajectory, check_sum
 
+T = TypeVar("T")
+
 
 class StoreWarning(UserWarning):
-    """A stored trajectory was damaged and is trained anew, or one could not be stored."""
+    """A stored result was damaged and is computed anew, or one could not be stored."""
 
 
 class StoreError(InputError):
@@ -25,7 +29,7 @@ class StoreError(InputError):
 
 
 class Store:
-    """A folder of trajectories.
+    """A folder of results, of which most are trajectories.
 
     Parameters
     ----------
@@ -57,11 +61,30 @@ class Store:
 
     def get(self, fingerprint: str) -> Trajectory | None:
         """Return a trajectory, or None if it is not there; warn and return None if it is damaged."""
+        return self._read(fingerprint, Trajectory.from_json)
+
+    def put(self, fingerprint: str, trajectory: Trajectory) -> None:
+        """Store a trajectory, or warn that it cannot be; of concurrent writers the last wins, with equal content."""
+        self.put_text(fingerprint, trajectory.to_json())
+
+    def get_text(self, fingerprint: str) -> str | None:
+        """Return a text, as :meth:`get` does a trajectory."""
+        return self._read(fingerprint, str)
+
+    def put_text(self, fingerprint: str, text: str) -> None:
+        """Store a text, as :meth:`put` does a trajectory."""
+        try:
+            self._write(fingerprint, text)
+        except OSError as error:
+            reason = error.strerror or error
+            warnings.warn(StoreWarning(f"store {self.folder}: a result is not stored: {reason}"), stacklevel=3)
+
+    def _read(self, fingerprint: str, decode: Callable[[str], T]) -> T | None:
         path = self.path(fingerprint)
         try:
             envelope = json.loads(gzip.decompress(path.read_bytes()))
-            if check_sum(envelope["trajectory"]) == envelope["sha256"]:
-                return Trajectory.from_json(envelope["trajectory"])
+            if check_sum(envelope["content"]) == envelope["sha256"]:
+                return decode(envelope["content"])
             reason = "its check sum does not match"
         except FileNotFoundError:
             return None
@@ -69,20 +92,11 @@ class Store:
             reason = str(error) or type(error).__name__
         except OSError as error:
             raise StoreError(f"store: {path} cannot be read: {error.strerror or error}") from error
-        warnings.warn(StoreWarning(f"{path} is damaged ({reason}); training it anew"), stacklevel=2)
+        warnings.warn(StoreWarning(f"{path} is damaged ({reason}); computing it anew"), stacklevel=3)
         return None
 
-    def put(self, fingerprint: str, trajectory: Trajectory) -> None:
-        """Store a trajectory, or warn that it cannot be; of concurrent writers the last wins, with equal content."""
-        try:
-            self._write(fingerprint, trajectory)
-        except OSError as error:
-            reason = error.strerror or error
-            warnings.warn(StoreWarning(f"store {self.folder}: a trajectory is not stored: {reason}"), stacklevel=2)
-
-    def _write(self, fingerprint: str, trajectory: Trajectory) -> None:
-        text = trajectory.to_json()
-        data = json.dumps({"sha256": check_sum(text), "trajectory": text}).encode()
+    def _write(self, fingerprint: str, text: str) -> None:
+        data = json.dumps({"sha256": check_sum(text), "content": text}).encode()
         path = self.path(fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")

@@ -65,7 +65,7 @@ def test_damage_is_noticed_said_and_trained_anew(tmp_path, trajectory, damage):
         path.write_bytes(b"")
     else:
         envelope = json.loads(gzip.decompress(data))
-        envelope["trajectory"] = envelope["trajectory"].replace("completed", "diverged!")
+        envelope["content"] = envelope["content"].replace("completed", "diverged!")
         path.write_bytes(gzip.compress(json.dumps(envelope).encode()))
     with pytest.warns(StoreWarning, match="is damaged"):
         assert store.get("ef" * 32) is None

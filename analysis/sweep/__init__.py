@@ -1,0 +1,1 @@
+"""Sweeps: an experiment at many points, each trajectory trained once and timed at all of them."""

@@ -211,7 +211,7 @@ class Scheme(ABC):
 
     @property
     def by_workers(self) -> bool:
-        """Whether the length of a codec's payload depends on N, so that it differs on another number of workers."""
+        """Whether what is sent depends on N: the length of a codec's payload, or the rounds of a protocol."""
         return False
 
     @property
@@ -333,6 +333,11 @@ class Codec(Scheme):
 
 class Protocol(Scheme):
     """A scheme of several rounds, or of another collective than a plain sum or gather."""
+
+    @property
+    def by_workers(self) -> bool:
+        """Return True: who sends what to whom, and in how many rounds, may depend on N."""
+        return True
 
     @abstractmethod
     def rounds(self, x: Tensor, state: State, turn: Turn) -> Rounds:

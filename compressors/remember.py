@@ -51,6 +51,10 @@ class Remembering(Scheme):
         return self.inner.varying
 
     @property
+    def by_workers(self) -> bool:
+        return self.inner.by_workers
+
+    @property
     def homogeneous(self) -> bool:
         return self.memory.homogeneous and self.inner.homogeneous
 

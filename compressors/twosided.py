@@ -109,6 +109,10 @@ class TwoSidedProtocol(Remembering, Protocol):
         """Return True: the owner's share depends on the number of workers."""
         return True
 
+    @property
+    def by_workers(self) -> bool:
+        return True
+
     def rounds(self, x: Tensor, state: State, turn: Turn) -> Rounds:
         if self.memory.idle(turn):
             return Outcome(x.new_zeros(x.shape[1:]), Nothing(len(x), prod(x.shape[1:])), state)

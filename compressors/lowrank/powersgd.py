@@ -73,6 +73,11 @@ class PowerSGD(Protocol):
         return self.start_step > 0
 
     @property
+    def by_workers(self) -> bool:
+        """Return False: each worker hands over the same factors, whatever N."""
+        return False
+
+    @property
     def granularity(self) -> frozenset[str]:
         """Return layers only: a bucket or a model has no shape to factorise."""
         return frozenset({"layer"})

@@ -159,10 +159,10 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
     return tuple(charge for charge in charges if charge.seconds > 0)
 
 
-def cost_source(logs: Iterable[StepLog], overhead: Overhead, device: Device) -> str:
+def cost_source(logs: Iterable[StepLog], overhead: Overhead, device: Device, parse: Parse = parse_scheme) -> str:
     """Say where the costs of the work in some steps come from."""
     works = {work for log in logs for message in log for work in message.work}
-    origins = {charge.origin for work in works for charge in cost_of(work, overhead, device)}
+    origins = {charge.origin for work in works for charge in cost_of(work, overhead, device, parse)}
     return " and ".join(_ORIGINS[origin] for origin in _ORIGINS if origin in origins) or "none"
 
 

@@ -260,7 +260,8 @@ def plan_steps(
     for i, members in enumerate(groups.values()):
         graph[members], row[members] = i, range(len(members))
     graphs = tuple(builder.graph([distinct[i] for i in members]) for members in groups.values())
-    costs = tuple(Costs(cluster, _workers(distinct), options.algorithms, options.gathers) for _ in graphs)
+    workers = _workers(distinct)
+    costs = tuple(Costs(cluster, workers, options.algorithms, options.gathers, device.generation) for _ in graphs)
     try:
         priced = tuple(price(*pair, options) for pair in zip(graphs, costs, strict=True))
     except ClosedFormError as error:

@@ -1,6 +1,7 @@
 """Timelines: small steps by hand, any step by its longest path, and both engines against each other."""
 
 import itertools
+import math
 from functools import cache
 from math import ceil, log2, prod
 
@@ -335,6 +336,21 @@ def test_many_points_need_a_cluster_of_three_numbers(more, words):
     with pytest.raises(InputError, match=words) as caught:
         plan.run_s([1e9, 1e12], 0.0, 0.0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("point", "line"),
+    [
+        (([1e9, 0.0], 0.0, 0.0), "bandwidth_bps = 0; allowed: above 0"),
+        ((1e9, -1.0, 0.0), "latency_s = -1; allowed: finite numbers of 0 or more"),
+        ((1e9, 0.0, math.nan), "launch_s = nan; allowed"),
+        ((1e9, 0.0, 0.0, -1.0), "factor = -1; allowed"),
+    ],
+)
+def test_points_that_no_cluster_has_are_refused(point, line):
+    plan = plan_steps([TWO_GATHERS], (0, 1), TWO_LAYERS, GIVEN, DEVICE, make_cluster(*SLOW), parse=parse)
+    with pytest.raises(InputError, match=line):
+        plan.run_s(*point)
 
 
 def test_many_points_within_one_host():

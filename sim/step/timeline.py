@@ -12,7 +12,7 @@ from ...compressors.spec import parse_scheme
 from ...compressors.wirelog import StepLog
 from ..cluster import Cluster
 from ..network.costs import Costs
-from ..network.critical import ClosedFormError, FloatArray, IntArray
+from ..network.critical import ClosedFormError, FloatArray, IntArray, check_numbers
 from .closed_form import Priced, activities, price, step_times
 from .device import Device
 from .events import play_step
@@ -81,14 +81,16 @@ class Plan:
         Raises
         ------
         InputError
-            If there is no closed form, or none that holds at every point: the numbers must be all that there is to
-            the network, which they are not if the fabric has bandwidths of its own, terms differ by the size of a
-            collective, or links inside of hosts take part.
+            If a bandwidth is not above 0, or another number is below 0 or not finite; if there is no closed form, or
+            none that holds at every point: the numbers must be all that there is to the network, which they are not if
+            the fabric has bandwidths of its own, terms differ by the size of a collective, or links inside of hosts
+            take part.
 
         Notes
         -----
         Algorithms that are chosen automatically are those of the cluster as it is, at every point.
         """
+        check_numbers(bandwidth_bps=bandwidth_bps, latency_s=latency_s, launch_s=launch_s, factor=factor)
         if self.priced is None:
             raise InputError(f"many points at once need the closed form, but {self.why}")
         for reason in filter(None, (_more_than_numbers(costs) for costs in self.costs)):

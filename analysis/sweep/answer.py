@@ -138,6 +138,11 @@ def harms(means: xr.Dataset) -> xr.DataArray:
     return ~(gain >= -HARM * abs(reference))
 
 
+def fills(axis: str, label: str) -> bool:
+    """Return whether a label leaves open the parameter that an axis fills."""
+    return re.search(_open_parameter(axis), label) is not None
+
+
 def _open_parameter(axis: str) -> str:
     """Return a pattern of a scheme's parameter that a label leaves open."""
     return rf"\b{re.escape(axis.removeprefix(SCHEME))}\b(?!=)"
@@ -148,7 +153,7 @@ def _rows(data: xr.Dataset, means: xr.Dataset) -> Iterator[Achieved]:
     learnt = [str(dim) for dim in means["steps_to_target"].dims if dim != "scheme"]
     harmful = harms(means)
     for i, label in enumerate(map(str, data["scheme"].values)):
-        own = [dim for dim in learnt if not _is_parameter(data, dim) or re.search(_open_parameter(dim), label)]
+        own = [dim for dim in learnt if not _is_parameter(data, dim) or fills(dim, label)]
         for index in product(*(range(data.sizes[dim]) for dim in own)):
             where = {"scheme": i, **dict.fromkeys(learnt, 0), **dict(zip(own, index, strict=True))}
             at = {dim: np.asarray(data[dim].values[k]).item() for dim, k in zip(own, index, strict=True)}

@@ -1,7 +1,8 @@
 """A run as figures: metric and loss against steps and virtual time, the phases of a step, the bytes sent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,16 +69,38 @@ def loss_against_time(dataset: xr.Dataset) -> Figure:
 def phase_bars(dataset: xr.Dataset) -> Figure:
     """Draw what a step's time is spent on, a stacked bar a scheme, with the total beside it."""
     runs = [one for one, _, _ in _schemes(dataset)]
-    totals_s = np.array([mean(one, "step_s") for one in runs])
+    phases_s = {phase: np.array([mean(one, variable) for one in runs]) for phase, variable in PHASES.items()}
+    return draw_phases("What a step consists of", [label for _, _, label in _schemes(dataset)], phases_s)
+
+
+def draw_phases(
+    title: str, labels: Sequence[str], phases_s: Mapping[str, Array], best_s: float | None = None
+) -> Figure:
+    """Draw stacked bars with their totals beside them.
+
+    Parameters
+    ----------
+    title : str
+    labels : sequence of str
+        Of the bars, the first on top.
+    phases_s : mapping of str to array of float
+        By the names of :data:`gradwire.analysis.comparison.PHASES`: seconds of each bar.
+    best_s : float, optional
+        The step of the best uncompressed scheme, which becomes a line.
+    """
+    totals_s = np.sum([phases_s[phase] for phase in PHASES], axis=0)
     unit_s, unit = time_unit(float(np.nanmax(totals_s, initial=0.0)))
-    figure, axes = canvas("What a step consists of", f"mean time of a step ({unit} of virtual time)", len(runs))
-    left = np.zeros(len(runs))
-    for (phase, variable), colour in zip(PHASES.items(), _PHASE_COLOURS, strict=True):
-        widths = np.array([mean(one, variable) for one in runs]) / unit_s
-        axes.barh(np.arange(len(runs)), widths, 0.5, left, color=colour, label=phase)
+    figure, axes = canvas(title, f"mean time of a step ({unit} of virtual time)", len(labels))
+    left = np.zeros(len(labels))
+    for phase, colour in zip(PHASES, _PHASE_COLOURS, strict=True):
+        widths = phases_s[phase] / unit_s
+        axes.barh(np.arange(len(labels)), widths, 0.5, left, color=colour, label=phase)
         left = left + widths
     axes.set_xlim(0, 1.15 * np.nanmax(left, initial=0.0) or 1.0)
-    _name_bars(axes, dataset, left, [format_seconds(total_s) for total_s in totals_s])
+    _name_bars(axes, labels, left, [format_seconds(total_s) for total_s in totals_s])
+    if best_s is not None:
+        style: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 0.5}
+        axes.axvline(best_s / unit_s, label="best uncompressed", **style)
     legend(figure, axes, columns=3)
     return figure
 
@@ -93,7 +116,7 @@ def bytes_bars(dataset: xr.Dataset) -> Figure:
     axes.barh(np.arange(len(sizes)), np.maximum(sizes - least, 0), 0.5, least, color=colours)
     make_logarithmic(axes, "x", least, high, lambda size: format_bytes(size, digits=1))
     axes.set_xlim(least, high * (high / least) ** 0.15)
-    _name_bars(axes, dataset, sizes, [format_bytes(size) for size in sizes])
+    _name_bars(axes, [label for _, _, label in _schemes(dataset)], sizes, [format_bytes(size) for size in sizes])
     return figure
 
 
@@ -116,9 +139,14 @@ def save_plots(dataset: xr.Dataset, folder: Path) -> list[Path]:
     list of Path
         The files; the same run gives the same bytes.
     """
-    paths = [folder / f"{name}.png" for name in FIGURES]
-    for path, draw in zip(paths, FIGURES.values(), strict=True):
-        draw(dataset).savefig(path, dpi=200, metadata={"Software": None})
+    return save_figures({name: draw(dataset) for name, draw in FIGURES.items()}, folder)
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures as PNG into an existing folder, by the names of their files; equal figures give equal bytes."""
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=200, metadata={"Software": None})
     return paths
 
 
@@ -186,11 +214,16 @@ def _spread_out(axes: Axes, values: Array) -> None:
         make_logarithmic(axes, "y", finite.min(), finite.max())
 
 
-def _name_bars(axes: Axes, dataset: xr.Dataset, ends: Array, totals: list[str]) -> None:
-    """Write each scheme's name above its bar, where long names have room, and its total at the end; first on top."""
+def _name_bars(axes: Axes, labels: Sequence[str], ends: Array, totals: list[str]) -> None:
+    """Write each bar's label above its bar, where long names have room, and its total at the end; first on top."""
     axes.set_yticks([])
     axes.set_ylim(len(totals) - 0.6, -0.75)
-    for index, ((_, _, label), end, total) in enumerate(zip(_schemes(dataset), ends, totals, strict=True)):
+    for index, (label, end, total) in enumerate(zip(labels, ends, totals, strict=True)):
         where = axes.get_yaxis_transform()
         axes.annotate(label, (0, index - 0.27), (2, 2.5), where, "offset points", fontsize=9, color=INK)
-        axes.annotate(total, (max(0.0, end), index), (4, 0), "data", "offset points", fontsize=9, va="center")
+        beside: dict[str, Any] = {
+            "fontsize": 9,
+            "va": "center",
+            "bbox": {"facecolor": "white", "linewidth": 0, "pad": 1},
+        }
+        axes.annotate(total, (max(0.0, end), index), (4, 0), "data", "offset points", **beside)

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .base import Memory, Scheme, SchemeError, Wrapper
@@ -169,9 +170,15 @@ def _value(node: ast.expr, text: str) -> Any:
         raise SchemeError(f"scheme {text!r}: {ast.unparse(node)!r} is no number or word") from error
 
 
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Return the types of a scheme's parameters, which are looked up slowly."""
+    return get_type_hints(cls)
+
+
 def _make(cls: type[T], options: dict[str, Any]) -> T:
     """Build a scheme or memory after checking its parameters' names and types."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = [f.name for f in fields(cls)]
     for key, value in options.items():
         if key not in known:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -247,13 +248,15 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
     work = model_workload(model, inputs.device, job.batch, job.workload.times)
     log = synthetic_log(cut, _scheme(job, inputs), training.workers, cache=cache, step=training.step)
     options = job.timing.model_copy(update={"one_bucket_first": False})
-    times = timeline([log], ready_after(cut, work), work, inputs.cluster, inputs.overhead, inputs.device, options)
+    where = inputs.cluster, inputs.overhead, inputs.device
+    parse = lru_cache(parse_scheme)  # a step's units have the same few schemes
+    times = timeline([log], ready_after(cut, work), work, *where, options, parse=parse)
     return Prediction(
         job=job,
         inputs=inputs,
         timeline=times,
         workload=work,
-        cost_source=cost_source([log], inputs.overhead, inputs.device),
+        cost_source=cost_source([log], inputs.overhead, inputs.device, parse),
         sent_bytes=tuple(sum(float(np.mean(c.sent_bytes)) for c in message.collectives) for message in log),
         algorithms=tuple(_algorithms(log, times.plan.costs[0])),
         links=tuple(sorted(_links(times), key=lambda link: -link.share)),

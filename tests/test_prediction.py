@@ -12,6 +12,7 @@ from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.errors import InputError
 from gradwire.compressors.keys import Purpose, stream
 from gradwire.compressors.partition import partition
+from gradwire.compressors.registry import SCHEMES
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.models import load_model
 from gradwire.sim.network import choose
@@ -217,8 +218,21 @@ def test_synthetic_logs_are_those_of_workers_that_hold_the_same(scheme, bucket_b
         for number, message in enumerate(cut.messages):
             items = [_item(parsed, unit.shape, workers) for unit in message]
             assert StackedDriver(workers).exchange(items, number)[1] == log[number]
-    codec = scheme != "powersgd(rank=2)"
-    assert {key[1] for key in cache} == ({shape for _, shape in SMALL} if codec else set())
+    assert {key[1] for key in cache} == {shape for _, shape in SMALL}
+    assert {key[3] for key in cache} == {0}
+
+
+EXAMPLES = [text for cls in SCHEMES.values() for text in cls.examples]
+OTHERS = ["ef(powersgd(rank=2))", "twosided(onebit)", "phases(powersgd(rank=2), powersgd(rank=1), at=10)"]
+
+
+@pytest.mark.parametrize("text", [*EXAMPLES, *OTHERS])
+def test_a_cache_does_not_mix_numbers_of_workers(text):
+    cut, scheme, cache = partition(SMALL), parse_scheme(text), Cache()
+    if "layer" not in scheme.granularity:
+        pytest.skip("is not for layers")
+    for workers in (2, 5, 8, 2):
+        assert synthetic_log(cut, scheme, workers, cache=cache) == synthetic_log(cut, scheme, workers)
 
 
 def _item(scheme, shape, workers):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,13 @@ class Model:
 
     def parameters(self) -> list[tuple[str, Shape]]:
         """Return names and shapes in the order of their definition; a tied parameter stands once, where it is first."""
-        return [(name, tuple(parameter.shape)) for name, parameter in self.module().named_parameters()]
+        return list(_parameters(self))
+
+
+@lru_cache(maxsize=64)
+def _parameters(model: Model) -> tuple[tuple[str, Shape], ...]:
+    """Build a model once to know its parameters."""
+    return tuple((name, tuple(parameter.shape)) for name, parameter in model.module().named_parameters())
 
 
 def images(module: nn.Module, batch: int) -> Tensor:

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from ...compressors.base import Codec, Scheme, Shape, Turn
-from ...compressors.drivers import Driver, Frame, Item, chunk_lengths, log_all_to_all, log_movement, log_reduction
+from ...compressors.drivers import (
+    Driver,
+    Frame,
+    Item,
+    chunk_lengths,
+    log_all_to_all,
+    log_movement,
+    log_reduction,
+    worked_bytes,
+)
 from ...compressors.keys import Purpose, stream
 from ...compressors.partition import Message, Partition
 from ...compressors.payload import Buffer, Payload, Ragged, element_bytes
@@ -72,7 +81,7 @@ class MirrorDriver(Driver):
 
 
 Cache = dict[tuple[str, Shape, int, int], MessageLog]
-"""What codecs' units of one shape put on the wire, as that of a single worker.
+"""What units of one shape put on the wire, as that of a single worker who stands for all.
 
 By the scheme's text form, the shape, the step, and N where the payload depends on it, otherwise 0.
 """
@@ -103,8 +112,8 @@ def synthetic_log(
     dtype : torch.dtype
         Of the gradients.
     cache : dict, optional
-        Filled, and used, by calls for other numbers of workers with this seed and dtype: what a codec encodes depends
-        on N only if it says so (``by_workers``). Protocols are run for each N.
+        Filled, and used, by calls for other numbers of workers with this seed and dtype: what a scheme sends depends on
+        N only if it says so (``by_workers``). Protocols that say so are run in each call.
     step : int
         From 0; schemes under a schedule differ by it. By default all of them have come to their end.
 
@@ -114,23 +123,33 @@ def synthetic_log(
         If the scheme cannot take a unit.
     """
     driver = MirrorDriver(workers)
-    codecs: Cache = {} if cache is None else cache
-    protocols: Cache = {}
+    kept: Cache = {} if cache is None else cache
+    own: Cache = {}
     logs = []
     for number, message in enumerate(partition.messages):
         parts = []
-        chosen = list(_with_schemes(message, scheme))
-        narrow = all(isinstance(one, Codec) for _, one in chosen)
-        for shape, one in chosen:
-            known = codecs if isinstance(one, Codec) else protocols
+        chosen = []
+        for shape, one in _with_schemes(message, scheme):
             turn = Turn(seed, step, str(shape), driver.ranks, driver.size)
-            key = str(one), shape, step, workers if _by_workers(one, turn) else 0
+            by_workers = _by_workers(one, turn)
+            chosen.append((shape, one, turn, by_workers, isinstance(one, Codec) or not by_workers))
+        narrow = all(alike for *_, alike in chosen)
+        for shape, one, turn, by_workers, alike in chosen:
+            known = kept if alike else own
+            key = str(one), shape, step, workers if by_workers else 0
             if key not in known:
-                known[key] = _unit_log(one, shape, driver, turn, dtype)
-            parts.append(known[key] if narrow or known is protocols else _widened(known[key], workers))
+                log = _unit_log(one, shape, driver, turn, dtype)
+                known[key] = _narrowed(log) if alike else log
+            parts.append(known[key] if narrow or not alike else _widened(known[key], workers))
         whole = fused(parts, number)
         logs.append(_widened(whole, workers) if narrow else whole)
     return tuple(logs)
+
+
+def _narrowed(log: MessageLog) -> MessageLog:
+    """Return the log of the first worker alone, where all do what it does."""
+    collectives = (replace(c, sent_bytes=c.sent_bytes[:1]) for c in log.collectives)
+    return MessageLog(log.message, log.work, tuple(collectives))
 
 
 def _widened(log: MessageLog, workers: int) -> MessageLog:
@@ -145,8 +164,9 @@ def _with_schemes(message: Message, scheme: Scheme) -> Iterator[tuple[Shape, Sch
 
 
 def _by_workers(scheme: Scheme, turn: Turn) -> bool:
-    """Return whether the length of a payload depends on N in any stage of the scheme that runs at a turn."""
-    return any(part.by_workers for part in scheme.at(turn).parts() if isinstance(part, Scheme))
+    """Return whether what is sent depends on N in the scheme that runs at a turn, or in any of its stages."""
+    now = scheme.at(turn)
+    return now.by_workers or any(part.by_workers for part in now.parts() if isinstance(part, Scheme))
 
 
 def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, turn: Turn, dtype: torch.dtype) -> MessageLog:
@@ -157,7 +177,7 @@ def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, turn: Turn, dt
     if not isinstance(scheme, Codec):
         return driver.exchange([Item(x, scheme, state, turn)])[1]
     payload, _, _ = scheme.encode(x, state, turn)  # decoding N equal payloads would tell nothing
-    work = (Work(str(scheme.at(turn)), shape, 1),)
+    work = (Work(str(scheme.at(turn)), shape, 1, worked_bytes(x)),)
     if not payload.buffers:
         return MessageLog(0, work, ())
     request = AllReduce(payload) if scheme.combine == "sum" else Gather(payload)
@@ -178,11 +198,12 @@ def fused(parts: Sequence[MessageLog], number: int) -> MessageLog:
             # An exchange of sizes comes before the gather that it is for, and both are all-gathers.
             groups.setdefault((*kind, kinds[i + 1 :].count(kind)), []).append(c)
     collectives = sorted((_sum(group) for group in groups.values()), key=lambda c: c.round)
-    work: Counter[tuple[str, Shape]] = Counter()
+    work: Counter[tuple[str, Shape, int]] = Counter()
     for part in parts:
         for done in part.work:
-            work[done.scheme, done.shape] += done.units
-    return MessageLog(number, tuple(Work(*key, units) for key, units in work.items()), tuple(collectives))
+            work[done.scheme, done.shape, done.itemsize] += done.units
+    works = tuple(Work(scheme, shape, units, itemsize) for (scheme, shape, itemsize), units in work.items())
+    return MessageLog(number, works, tuple(collectives))
 
 
 def _sum(group: list[Collective]) -> Collective:

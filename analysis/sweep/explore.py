@@ -25,7 +25,7 @@ def candidates(sweep: Sweep) -> list[Candidate]:
         if _shown(sweep, cell):
             index = tuple(0 if axis.name == "seed" else i for axis, i in zip(sweep.grid.axes, cell.index, strict=True))
             groups.setdefault((cell.label, index), []).append(cell)
-    trained = {}
+    trained: dict[tuple[str, float | None, int], Candidate] = {}
     for (label, _), cells in groups.items():
         one = _trained(sweep, label, cells)
         trained.setdefault((one.scheme, one.density, one.workers), one)
@@ -48,10 +48,11 @@ def start_point(sweep: Sweep) -> Point | None:
     wanted = {"density", "workers"}
     slow = tuple(middle[axis.name] if axis.name in wanted else 0 for axis in axes)
     place = tuple(middle[axes[i].name] for i in sweep.at_once)
-    numbers = (float(np.asarray(value)[place]) for value in sweep.points[slow])
+    bandwidth_bps, latency_s, launch_s, factor = (float(np.asarray(value)[place]) for value in sweep.points[slow])
     density = sweep.grid.axis("density")
     at = None if density is None else float(density.values[middle["density"]])
-    return Point(*numbers, at, sweep.grid.experiment(slow).training.workers)
+    workers = sweep.grid.experiment(slow).training.workers
+    return Point(bandwidth_bps, latency_s, launch_s, factor, at, workers)
 
 
 def _shown(sweep: Sweep, cell: Cell) -> bool:

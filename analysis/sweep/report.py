@@ -2,18 +2,28 @@
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ..comparison import proxy_of
-from ..formatting import MISSING, format_ratio, format_seconds, format_target
+from ..formatting import format_target
 from ..report.explorer import explorer_html, no_explorer
-from ..report.frame import Cell, Section, TableRow, bullets, experiment_section, figures, hint, page, table
+from ..report.frame import (
+    Cell,
+    Section,
+    TableRow,
+    bullets,
+    experiment_section,
+    figures,
+    hint,
+    page,
+    table,
+    verdict_section,
+)
 from ..report.page import REAL, explorer_section
 from ..sweep_plots.axes import describe
 from .answer import Answer, axes_of
-from .breakeven import BYS
+from .crossings import TITLES, crossings, setting_in_words
 from .explore import candidates, start_point
 from .summary import columns
 from .sweep import Sweep
@@ -34,7 +44,7 @@ def sweep_html(data: xr.Dataset, sweep: Sweep, found: Answer, drawn: Mapping[str
     """
     proxy = proxy_of(data)
     sections = [
-        _answer(found),
+        verdict_section(found.sentence),
         Section("schemes", "Schemes swept", f"{hint(_SCHEMES)}\n{_schemes(data, found)}"),
         explorer_section(_explorer(data, sweep)),
         *_break_even(data),
@@ -50,10 +60,6 @@ _SCHEMES = (
     "Means over the seeds, with 95 % confidence intervals. Speed-ups are over the best uncompressed scheme at each "
     "setting, whose buckets are tuned. Select a heading to sort by it."
 )
-
-
-def _answer(found: Answer) -> Section:
-    return verdict_section(found.sentence)
 
 
 def _facts(data: xr.Dataset) -> dict[str, object]:
@@ -107,19 +113,13 @@ def _break_even(data: xr.Dataset) -> Iterator[Section]:
     """Yield the table of crossings, if any were looked for."""
     if "break_even_bandwidth" not in data:
         return
-    by = BYS[0] if "target" in data.attrs else BYS[1]
-    surfaces = data.sel(by=by)
-    fixed = {axis: 0 for axis in ("latency", "launch") if axis in surfaces.dims}
-    if "cost" in surfaces.dims:
-        costs = surfaces["cost"].values
-        fixed["cost"] = int(np.argmin(np.abs(costs - 1)))
-    where = ", ".join(describe(data, axis, data[axis].values[i]) for axis, i in fixed.items())
-    told = surfaces.isel(fixed)
-    bandwidths = told["break_even_bandwidth"]
-    slow = [str(dim) for dim in bandwidths.dims if dim not in ("scheme", "root")]
-    rows = []
-    for scheme in bandwidths["scheme"].values:
-        if not np.isfinite(told["break_even_bandwidth_count"].sel(scheme=scheme)).any():
-            continue
-        ...
-    yield Section("break-even", "Where it breaks even", hint(where))
+    rows = [TableRow(row.name, [Cell(*cell) for cell in row.cells()]) for row in crossings(data)]
+    where = setting_in_words(data)
+    told = hint(f"{_CROSSINGS} Where an axis is not asked for: {where or 'the cluster as it is'}.")
+    yield Section("break-even", "Where it breaks even", f"{told}\n{table('Break-even', TITLES, rows)}")
+
+
+_CROSSINGS = (
+    "Found by root finding on the model that times the steps. Cost factors multiply the time of encoding and decoding; "
+    "the affordable time is that of a step on one worker; ratios are of bytes over float32 gradients."
+)

@@ -396,6 +396,16 @@ def test_means_and_limits_may_stand_in_place_of_seeds(three):
     assert cells(first) == cells(second)
 
 
+def test_without_an_uncompressed_scheme_there_are_no_speed_ups(workers):
+    alone = workers.drop_vars([name for name in workers if "speedup" in name or "baseline" in name])
+    alone = alone.sel(scheme=[TOPK, QSGD])
+    figures = sweep_figures(alone)
+    assert not [name for name in figures if name.startswith("speedup")]
+    assert [axes.get_title("left") for axes in figures["scaling"].axes] == ["Time to target", "Time of a step"]
+    assert "best uncompressed" not in labelled(figures["step-phases"])
+    assert set(cells(figures["winner-workers-density"])) == {QSGD}
+
+
 def test_a_proxy_is_marked_in_every_title(three, workers):
     for data in (three, workers):
         for name, figure in sweep_figures(data.assign_attrs(proxy="resnet50")).items():

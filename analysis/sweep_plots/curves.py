@@ -75,7 +75,7 @@ def along_axis(
 def over_workers(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     """Draw time to target, time of a step and speed-up against the number of workers, with bands over the seeds.
 
-    Without a target there are the step and its speed-up.
+    Without a target there are the step and its speed-up, and without an uncompressed scheme no speed-up.
 
     Parameters
     ----------
@@ -96,6 +96,7 @@ def over_workers(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     panels = {"time_to_target_s": "Time to target", "step_s": "Time of a step", "speedup": "Speed-up"}
     if not target:
         panels = {"step_s": "Time of a step", "step_speedup": "Speed-up of a step"}
+    panels = {variable: title for variable, title in panels.items() if variable in dataset}
     figure = Figure(figsize=(4.0 * len(panels) + 0.4, 3.7), layout="constrained", facecolor="white")
     for axes, (variable, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         _panel(axes, axis, part, variable, title)

@@ -25,7 +25,7 @@ def sweep_figures(
     at: Point | None = None,
     break_even: Mapping[tuple[str, str, str], Sequence[Branch]] | None = None,
 ) -> dict[str, Figure]:
-    """Draw every figure that makes sense for the axes of a sweep.
+    """Draw every figure that makes sense for the axes of a sweep; without an uncompressed scheme there is no speed-up.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ def sweep_figures(
     target, everywhere = "target" in dataset.attrs, _without(given, "density")
     figures["frontier-time"] = frontier(dataset, "time_to_target_s" if target else "run_s", everywhere)
     figures["frontier-bytes"] = frontier(dataset, "bytes_to_target" if target else "sent_bytes", everywhere)
-    for x in axes:
+    compared = "step_speedup" in dataset
+    for x in axes if compared else ():
         figures[f"speedup-against-{_slug(x)}"] = along_axis(dataset, x, _without(given, x))
     if "workers" in axes:
         figures["scaling"] = over_workers(dataset, _without(given, "workers"))
@@ -65,7 +66,7 @@ def sweep_figures(
         rest = _without(given, x, y)
         figures[f"winner-{_slug(x)}-{_slug(y)}"] = winner_map(dataset, x, y, _without(rest, "density"))
         for scheme in names:
-            if not is_uncompressed(scheme):
+            if compared and not is_uncompressed(scheme):
                 name = f"speedup-{_slug(scheme)}-{_slug(x)}-{_slug(y)}"
                 figures[name] = speedup_map(dataset, scheme, x, y, rest, lines.get((scheme, x, y)))
     return figures

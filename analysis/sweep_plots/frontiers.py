@@ -104,8 +104,9 @@ def phases_at_point(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     part, where = fix(dataset, at or {}, ())
     phases_s = {phase: band(part, variable).mean.values for phase, variable in PHASES.items()}
     names = [str(name) for name in part["scheme"].values]
-    best_s = float(band(part, "baseline_step_s").mean)
-    figure = draw_phases(title_of(dataset, "What a step consists of"), names, phases_s, best_s)
+    best_s = float(part.get("baseline_step_s", np.nan))
+    best = best_s if np.isfinite(best_s) else None
+    figure = draw_phases(title_of(dataset, "What a step consists of"), names, phases_s, best)
     caption(figure.axes[0], where)
     return figure
 

@@ -122,7 +122,7 @@ def winner_map(dataset: xr.Dataset, x: str, y: str, at: Point | None = None) -> 
     part, where, grid = _plane(dataset, x, y, at, kept=("density",) if best else ())
     target = "target" in dataset.attrs
     times = band(part, "time_to_target_s" if target else "step_s").mean
-    baseline = band(part, "baseline_time_to_target_s" if target else "baseline_step_s").mean
+    baseline = part.get("baseline_time_to_target_s" if target else "baseline_step_s", xr.DataArray(np.nan))
     if best:
         times = times.min("density")
         baseline = baseline.min("density") if "density" in baseline.dims else baseline

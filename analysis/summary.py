@@ -31,16 +31,16 @@ def summary(comparison: Comparison, dataset: xr.Dataset) -> dict[str, Any]:
         "verdict": verdict(comparison),
         "versions": {name: dataset.attrs.get(name) for name in ("gradwire", "torch")},
     }
-    plain: dict[str, Any] = _plain(content)
-    return plain
+    result: dict[str, Any] = plain(content)
+    return result
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn containers into dicts and lists, numpy's scalars into Python's, and what is not finite into None."""
     if isinstance(value, dict):
-        return {key: _plain(value[key]) for key in sorted(value)}
+        return {key: plain(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     return None if isinstance(value, float) and not isfinite(value) else value

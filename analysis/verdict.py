@@ -59,9 +59,9 @@ class _ByTarget:
         return f"{row.scheme} reaches {self.wanted} in {format_seconds(row.time_to_target_s)} of virtual time"
 
     def relation(self, ratio: float) -> str:
-        if _much_slower(ratio):
+        if much_slower(ratio):
             return f"{significant(1 / ratio, 2)} times as long as {self.baseline.scheme} takes"
-        return f"{_faster(ratio, 'sooner', 'later')} than {self.baseline.scheme}"
+        return f"{faster_text(ratio, 'sooner', 'later')} than {self.baseline.scheme}"
 
     def cost_factor(self, row: Row) -> float:
         """Return by what factor codec costs would have to change for a draw, if all of the change were exposed."""
@@ -82,9 +82,9 @@ class _ByStep:
         return f"a step with {row.scheme} takes {format_seconds(row.step_s)} of virtual time"
 
     def relation(self, ratio: float) -> str:
-        if _much_slower(ratio):
+        if much_slower(ratio):
             return f"{significant(1 / ratio, 2)} times as long as with {self.baseline.scheme}"
-        return f"{_faster(ratio, 'shorter', 'longer')} than with {self.baseline.scheme}"
+        return f"{faster_text(ratio, 'shorter', 'longer')} than with {self.baseline.scheme}"
 
     def cost_factor(self, row: Row) -> float:
         """Return by what factor codec costs would have to change for a draw, if all of the change were exposed."""
@@ -127,7 +127,7 @@ def _reason_against(best: Row, baseline: Row) -> str:
     step_speedup = best.step_speedup or 0.0
     own_steps, steps = best.steps_to_target or 0, baseline.steps_to_target or 0
     if own_steps > TIE * steps and step_speedup > 1 / TIE:
-        shorter = f", although its step is {_faster(step_speedup, 'shorter', '')}" if step_speedup > TIE else ""
+        shorter = f", although its step is {faster_text(step_speedup, 'shorter', '')}" if step_speedup > TIE else ""
         return f"it needs {own_steps:,} steps instead of {steps:,}{shorter}"
     share = baseline.exposed_communication_s / baseline.step_s
     saved_s = baseline.exposed_communication_s - best.exposed_communication_s
@@ -166,32 +166,41 @@ def _also(comparison: Comparison, baseline: Row, best: Row, faster: list[Row], w
 
 
 def _harms(comparison: Comparison, row: Row, baseline: Row) -> bool:
-    """Return whether a scheme's final metric is worse than the baseline's by more than chance would excuse."""
-    if row.final_metric is None or baseline.final_metric is None:
+    return harms(row.final_metric, baseline.final_metric, comparison.higher_is_better)
+
+
+def harms(final_metric: float | None, baseline: float | None, higher_is_better: bool) -> bool:
+    """Return whether a final metric is worse than the baseline's by more than chance would excuse."""
+    if final_metric is None or baseline is None:
         return False
-    gain = row.final_metric - baseline.final_metric
-    return (gain if comparison.higher_is_better else -gain) < -HARM * abs(baseline.final_metric)
+    gain = final_metric - baseline
+    return (gain if higher_is_better else -gain) < -HARM * abs(baseline)
 
 
 def _accuracy(comparison: Comparison, row: Row, baseline: Row) -> str:
-    """Compare a scheme's final test metric with the baseline's."""
-    name = f"final test {comparison.metric}"
-    if row.final_metric is None or baseline.final_metric is None:
+    return accuracy(comparison.metric, row.final_metric, baseline.final_metric)
+
+
+def accuracy(metric: str, final_metric: float | None, baseline: float | None) -> str:
+    """Compare a scheme's final test metric with the baseline's, as in "final test accuracy is the same (91.6 %)"."""
+    name = f"final test {metric}"
+    if final_metric is None or baseline is None:
         return f"{name} is not known"
-    own, other = (format_metric(value, comparison.metric) for value in (row.final_metric, baseline.final_metric))
-    if not is_share(comparison.metric):
+    own, other = (format_metric(value, metric) for value in (final_metric, baseline))
+    if not is_share(metric):
         return f"{name} is the same ({own})" if own == other else f"{name} is {own} instead of {other}"
-    points = 100 * (row.final_metric - baseline.final_metric)
+    points = 100 * (final_metric - baseline)
     if abs(points) < 0.05:
         return f"{name} is the same ({own})"
     return f"{name} is {abs(points):.1f} points {'higher' if points > 0 else 'lower'} ({own})"
 
 
-def _much_slower(ratio: float) -> bool:
+def much_slower(ratio: float) -> bool:
+    """Return whether a ratio of speeds reads better turned over."""
     return ratio < 1 / 1.1
 
 
-def _faster(ratio: float, faster: str, slower: str) -> str:
+def faster_text(ratio: float, faster: str, slower: str) -> str:
     """Write a ratio of speeds as ``6.2 times sooner`` or, near one, ``4 % sooner`` or ``4 % later``."""
     if ratio >= 1.1:
         return f"{significant(ratio, 2)} times {faster}"
@@ -199,11 +208,13 @@ def _faster(ratio: float, faster: str, slower: str) -> str:
 
 
 def _wanted(comparison: Comparison) -> str:
-    """Write the target as in "90 % validation accuracy"."""
-    text = format_target(comparison.target or 0.0, comparison.metric)
-    if is_share(comparison.metric):
-        return f"{text} validation {comparison.metric}"
-    return f"a validation {comparison.metric} of {text}"
+    return wanted(comparison.target or 0.0, comparison.metric)
+
+
+def wanted(target: float, metric: str) -> str:
+    """Write a target as in "90 % validation accuracy"."""
+    text = format_target(target, metric)
+    return f"{text} validation {metric}" if is_share(metric) else f"a validation {metric} of {text}"
 
 
 def _without_baseline(comparison: Comparison) -> str:

@@ -10,6 +10,7 @@ from .guard import guarded
 from .ls import ls
 from .run import keys_help, run
 from .show import show
+from .sweep import sweep
 from .time import time
 
 app = typer.Typer(
@@ -38,5 +39,6 @@ def main(
 _STORED = "interrupted; what was trained is stored, and the same command goes on from there"
 
 app.command(epilog=keys_help())(guarded(run, _STORED))
+app.command()(guarded(sweep, _STORED))
 for command in (time, ls, cp, show):
     app.command()(guarded(command))

@@ -1,12 +1,15 @@
 """What becomes of errors: the user's are one line and status 2, an interruption is status 130, ours a traceback."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec
 
 import typer
 
 from ..compressors.errors import InputError
+from ..sim.training.store import StoreWarning
 
 P = ParamSpec("P")
 
@@ -35,3 +38,23 @@ def guarded(command: Callable[P, None], interrupted: str = "interrupted") -> Cal
             raise typer.Exit(INTERRUPTED) from error
 
     return run
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print warnings about the store as lines like those about errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StoreWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                _show(warning)
+
+
+def _show(warning: warnings.WarningMessage) -> None:
+    """Print a warning about the store, and hand on any other."""
+    if isinstance(warning.message, StoreWarning):
+        say(str(warning.message))
+    else:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -1,6 +1,5 @@
 """`gradwire run`: compare schemes on one task, cluster and device."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..analysis.comparison import Comparison, compare
-from ..analysis.folder import check_target, free_folder, write_run
+from ..analysis.folder import RUN, write_run
+from ..analysis.place import check_target, free_folder
 from ..sim.experiment import DEFAULT_EXPERIMENT, Experiment, describe_keys, load_experiment
 from ..sim.run import Progress as Report
 from ..sim.run import run as run_experiment
 from ..sim.training.order import candidates
-from ..sim.training.store import Store, StoreWarning, default_folder
-from .guard import MISTAKE, say
+from ..sim.training.store import Store, default_folder
+from .guard import MISTAKE, say, warnings_as_lines
 from .show import show_comparison
 
 
@@ -43,8 +43,8 @@ def run(
     """Compare compression schemes: train with each, time each on the cluster, say which is first and why."""
     experiment = load_experiment(file, changes or (), schemes or ())
     default = Path("runs"), Path(file).stem
-    check_target(out or free_folder(*default), force)
-    with _progress(experiment) as report, _warnings_as_lines():
+    check_target(out or free_folder(*default), force, RUN)
+    with _progress(experiment) as report, warnings_as_lines():
         result = run_experiment(experiment, Store(store or default_folder()), report, search=Path.cwd())
     dataset = result.dataset()
     folder = out or free_folder(*default)
@@ -84,16 +84,3 @@ def _progress(experiment: Experiment) -> Iterator[Report]:
         total = trainings * experiment.training.steps
         bars = {scheme: progress.add_task(scheme, total=total) for scheme in experiment.schemes}
         yield lambda scheme, steps: progress.update(bars[scheme], completed=steps)
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Print warnings about the store as lines like those about errors."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StoreWarning)
-        yield
-    for warning in caught:
-        if isinstance(warning.message, StoreWarning):
-            say(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

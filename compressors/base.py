@@ -155,7 +155,8 @@ Rounds = Generator[Request, Payload, Outcome]
 class Passes(NamedTuple):
     """How often a fused implementation must read or write a unit's n values, for cost models.
 
-    ``encode`` before the first round, ``between`` before each further round, ``decode`` for *one* received payload.
+    ``encode`` before the first round, ``between`` before each further round, ``decode`` for *one* received payload of a
+    codec, and for all that a protocol's last round brings.
     """
 
     encode: float
@@ -448,6 +449,13 @@ def check_range(scheme: Scheme | Memory | Wrapper, key: str, allowed: str, ok: b
     """Raise a :class:`SchemeError` that names the parameter, its value and what is allowed, unless ``ok``."""
     if not ok:
         raise SchemeError(f"{scheme.name}: {key} = {getattr(scheme, key)!r} is out of range: {key} must be {allowed}")
+
+
+def check_elements(shape: Shape, unit: str = "") -> None:
+    """Raise a :class:`SchemeError` for a unit of no values, of which no scheme can say anything."""
+    if math.prod(shape) == 0:
+        named = f"unit {unit}" if unit else "a unit"
+        raise SchemeError(f"{named} of shape {tuple(shape)} has no elements, so there is nothing to exchange")
 
 
 def check_finite(x: Tensor, turn: Turn) -> None:

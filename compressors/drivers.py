@@ -15,7 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Codec, NonFiniteError, Outcome, Protocol, Rounds, Scheme, State, Turn, check_finite, not_finite
+from .base import (
+    Codec,
+    NonFiniteError,
+    Outcome,
+    Protocol,
+    Rounds,
+    Scheme,
+    State,
+    Turn,
+    check_elements,
+    check_finite,
+    not_finite,
+)
 from .payload import SIZE_BYTES, Buffer, Payload, Ragged, element_bytes, row_bytes
 from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter, Request
 from .wire import header
@@ -71,12 +83,16 @@ class Driver(ABC):
 
         Raises
         ------
+        SchemeError
+            If a unit has no values.
         NonFiniteError
             If a value is infinite or NaN on any worker: some schemes would hide it. Nothing has been sent then, but
             the states may have changed; whoever means to go on keeps copies (``state.map(torch.clone)``).
         WorkerError
             If another process failed to encode for any other reason, which it raises itself.
         """
+        for item in items:
+            check_elements(item.x.shape[1:], item.turn.unit)
         units = [_Exchange(item) for item in items]
         collectives = self._open(items, units)
         number = 0
@@ -89,8 +105,8 @@ class Driver(ABC):
             for i, reply in replies.items():
                 units[i].advance(reply)
             number += 1
-        work = Counter((str(item.scheme.at(item.turn)), tuple(item.x.shape[1:])) for item in items)
-        done = tuple(Work(scheme, shape, count) for (scheme, shape), count in work.items())
+        work = Counter((str(i.scheme.at(i.turn)), tuple(i.x.shape[1:]), worked_bytes(i.x)) for i in items)
+        done = tuple(Work(scheme, shape, count, itemsize) for (scheme, shape, itemsize), count in work.items())
         return [unit.result() for unit in units], MessageLog(message, done, tuple(collectives))
 
     def _open(self, items: Sequence[Item], units: "Sequence[_Exchange]") -> list[Collective]:
@@ -126,6 +142,11 @@ class Driver(ABC):
     @abstractmethod
     def _perform(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
         """Do requests of one kind as one exchange; return the replies and the log of round ``number``."""
+
+
+def worked_bytes(x: Tensor) -> int:
+    """Return the bytes of a value while it is worked on, at least 4: half precision is compressed in float32."""
+    return max(torch.float32.itemsize, x.element_size())
 
 
 class _Exchange:

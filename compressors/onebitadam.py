@@ -11,11 +11,12 @@ from torch.optim import Optimizer
 
 from .base import Outcome, Passes, Protocol, Rounds, SchemeError, Shape, State, Turn, check_range
 from .decoded import Dense
-from .norms import power_sums
 from .optimizers import OneBitAdam
 from .payload import HEADER_BYTES, Payload
+from .quantizers.coded import Signs
+from .quantizers.coding import pack_signs, row_sums
 from .requests import AllReduce, AllToAll, Gather
-from .wire import pack, packed_bytes, unpack
+from .wire import packed_bytes
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class OneBitAdamScheme(Protocol):
         )
         signs, scales, served = self._signs(own, real)
         reply = yield Gather(Payload((signs, scales[:, None])))
-        mean = _values(reply.fixed(0), reply.fixed(1)[:, 0], length).reshape(-1)[:size]
+        mean = _signs_of(reply.fixed(0), reply.fixed(1), length).dense(flat[0]).reshape(-1)[:size]
         owned = own.sub_(served).masked_fill_(outside.to(x.device), 0)
         rest = corrected.sub_(sent)
         for row, rank in enumerate(turn.ranks):  # what the owner's memory gave or took
@@ -137,22 +138,21 @@ class OneBitAdamScheme(Protocol):
         """
         peak = x.abs().amax(1, keepdim=True)
         shares = x / torch.where(peak > 0, peak, 1)
-        order = 2 if self.scale == "rms" else 1
-        sums = power_sums(shares, order)
-        scales = peak[:, 0] * (sums / counts.clamp(min=1).to(x.device)).pow_(1 / order).to(x)
-        signs = pack((x >= 0).to(torch.uint8), 1)
-        return signs, scales, _values(signs, scales, x.shape[1])
+        means = row_sums(shares, "squares" if self.scale == "rms" else "magnitudes") / counts.clamp(min=1).to(x.device)
+        scales = peak[:, 0] * (means.sqrt() if self.scale == "rms" else means).to(x)
+        signs = pack_signs(x)
+        return signs, scales, _signs_of(signs, scales[:, None], x.shape[1]).dense(x[0])
 
 
-def _values(signs: Tensor, scales: Tensor, count: int) -> Tensor:
-    """Return [R, count] values of the scales' magnitude."""
-    return torch.where(unpack(signs, 1, count, torch.uint8).bool(), scales[:, None], -scales[:, None])
+def _signs_of(signs: Tensor, scales: Tensor, count: int) -> Signs:
+    """Return rows of ``count`` values of the scales' magnitudes, which are [R, 1]."""
+    return Signs(signs, -scales, scales, count)
 
 
 def _total(reply: Payload, length: int, size: int) -> Tensor:
     """Return the sum of what N workers sent for each local worker's chunk, added in rank order."""
     signs, scales = reply.fixed(0).view(-1, size, length // 8), reply.fixed(1)
     total = scales.new_zeros(len(scales), length)
-    for source in range(size):
-        total.add_(_values(signs[:, source].contiguous(), scales[:, source], length))
+    for row, own, scale in zip(total, signs, scales, strict=True):
+        _signs_of(own.contiguous(), scale[:, None], length).add_to_(row)
     return total

@@ -19,6 +19,7 @@ from .base import (
     Shape,
     State,
     Turn,
+    check_elements,
     check_finite,
     text_form,
 )
@@ -72,6 +73,7 @@ class Remembering(Scheme):
         self.inner.check_optimizer(optimizer)
 
     def init(self, shape: Shape, workers: int, like: Tensor) -> State:
+        check_elements(shape)
         for inner in self.inner.ever():
             self.memory.check(inner, shape)
         state = self.memory.init(shape, workers, like)

@@ -84,7 +84,11 @@ class TwoSided(ErrorFeedback):
         return TwoSidedProtocol(self, inner)
 
     def passes(self, shape: Shape) -> Passes:
-        """Return what error feedback takes, once more between the rounds for all chunks together."""
+        """Return what error feedback takes, and as much between the rounds for all that an owner does.
+
+        That is to decode one unit's worth of chunks, and error feedback and encoding of an N-th of a unit: about as
+        much with two workers, less with more of them.
+        """
         once = super().passes(shape).encode
         return Passes(encode=once, between=once, decode=0)
 

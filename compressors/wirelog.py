@@ -51,11 +51,14 @@ class Work:
         The unit's shape.
     units : int
         How many units of this shape.
+    itemsize : int
+        Bytes of one of their values while it is worked on.
     """
 
     scheme: str
     shape: tuple[int, ...]
     units: int
+    itemsize: int = 4
 
 
 @dataclass(frozen=True)

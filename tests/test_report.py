@@ -10,11 +10,13 @@ import pytest
 
 from gradwire.analysis.comparison import compare
 from gradwire.analysis.report import report_html
+from gradwire.analysis.report.explorer import explorer_html, no_explorer
 from gradwire.analysis.verdict import verdict
 
+from .explorations import GOAL, START, candidates
 from .test_analysis_data import BF16, DENSE, TOPK, scheme, synthetic
 
-VOID = {"meta", "link", "img", "wbr", "br"}
+VOID = {"meta", "link", "img", "wbr", "br", "input"}
 LOADING = {"src", "href", "srcset", "poster", "data", "action", "background", "xlink:href"}
 
 
@@ -174,6 +176,29 @@ def test_the_title_is_the_experiments_own_or_made_up(run):
     assert Page(html(run)).text["h1"] == "mnist on 8 workers, ethernet-10g"
     run.attrs["title"] = "Digits & co"
     assert Page(html(run)).text["h1"] == "Digits & co"
+
+
+def test_a_proxy_is_marked_in_the_title(run):
+    run.attrs["proxy"] = "bert"
+    assert Page(html(run)).text["h1"] == "mnist on 8 workers, ethernet-10g (proxy: trained on mnist, timed as bert)"
+
+
+def test_the_explorer_stands_between_the_table_and_the_figures(run):
+    text = report_html(run, compare(run), no_explorer("hosts & links differ"))
+    page = Page(text)
+    assert page.ids == ["verdict", "comparison", "explorer", "training", "step", "caveats", "experiment"]
+    assert "the page could not compute what they would show: hosts &amp; links differ." in text
+
+
+def test_a_page_with_an_explorer_is_well_formed_and_loads_nothing(run):
+    text = report_html(run, compare(run), explorer_html(candidates(), start=START, **GOAL))
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    for _, attrs in page.attributes:
+        names = [attrs[key] for key in ("for", "list", "aria-labelledby", "aria-describedby") if key in attrs]
+        assert set(names) <= set(page.ids)
+    sources = [value for _, attrs in page.attributes for key, value in attrs.items() if key in LOADING]
+    assert all(source.startswith("data:") for source in sources)
 
 
 def test_hostile_texts_are_escaped():

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 from math import log2
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from gradwire.compressors.base import Codec, Memory, Passes, Protocol
+from gradwire.compressors.base import Codec, Memory, Passes, Protocol, Turn
+from gradwire.compressors.drivers import Item, StackedDriver
+from gradwire.compressors.partition import partition
 from gradwire.compressors.registry import SCHEMES
 from gradwire.compressors.spec import parse_scheme
 from gradwire.compressors.wirelog import Work
 from gradwire.sim.step.device import Device, load_device
 from gradwire.sim.step.overhead import TABLE, Charge, Overhead, cost_of, decodes_all
+from gradwire.sim.step.synthetic import synthetic_log
 
 V100, A100 = load_device("v100"), load_device("a100")
 TOY = Device(name="toy", peak="1 TFLOP/s", efficiency=1, memory="4 GB/s", kernel_launch="1 ms")
@@ -121,12 +125,35 @@ def test_given_costs_replace_the_table():
 
 
 def test_gathered_payloads_are_all_decoded_and_summed_ones_once():
-    assert decodes_all(FakeCodec("odd", (1, 0, 1)), ("all-gather",))
-    summed = FakeCodec("odd", (1, 0, 1), combine="sum")
-    assert not decodes_all(summed, ("all-gather", "all-reduce"))  # another unit of the message is gathered
-    protocol = FakeProtocol("odd", (1, 1, 1))
-    assert decodes_all(protocol, ("all-gather",))
-    assert not decodes_all(protocol, ("all-reduce",))
+    assert decodes_all(FakeCodec("odd", (1, 0, 1)))
+    assert not decodes_all(FakeCodec("odd", (1, 0, 1), combine="sum"))
+
+
+@pytest.mark.parametrize("text", ["twosided(qsgd)", "oktopk", "powersgd", "sharedqsgd", "gtopk"])
+def test_a_protocols_last_round_holds_a_unit_once_whoever_gathers_it(text):
+    """Of chunks or regions that N workers own, each an N-th, nobody decodes N units."""
+    assert not decodes_all(parse_scheme(text))
+    assert decodes_all(parse_scheme("ef(qsgd(bits=8))"))
+
+
+def test_values_of_8_bytes_take_twice_the_memory_traffic():
+    """Less the launch of 1 ms, which is the same."""
+    scheme = FakeCodec("odd", (2, 0, 0.5))
+    single, double = (
+        cost_of(Work("x", (10, 100), 1, itemsize), Overhead(), TOY, lambda _: scheme) for itemsize in (4, 8)
+    )
+    for one, other in zip(single, double, strict=True):
+        assert other.seconds - 1e-3 == pytest.approx(2 * (one.seconds - 1e-3))
+
+
+@pytest.mark.parametrize(("dtype", "itemsize"), [(torch.float32, 4), (torch.float64, 8)])
+@pytest.mark.parametrize("text", ["topk", "powersgd(rank=1)"])
+def test_the_log_says_in_how_many_bytes_values_are_worked_on(text, dtype, itemsize):
+    scheme, x = parse_scheme(text), torch.ones(2, 6, 8).to(dtype)
+    item = Item(x, scheme, scheme.init((6, 8), 2, x[0]), Turn(0, 0, "u", (0, 1), 2))
+    assert [work.itemsize for work in StackedDriver(2).exchange([item])[1].work] == [itemsize]
+    log = synthetic_log(partition([("u", (6, 8)), ("v", (6, 8))]), scheme, 2, dtype=dtype)
+    assert {work.itemsize for message in log for work in message.work} == {itemsize}
 
 
 @pytest.mark.parametrize("name", list(SCHEMES))

@@ -1,33 +1,20 @@
-"""The report's page: verdict, tables, figures and caveats of a run, filled into one template with nothing to load."""
+"""The report of a run: verdict, tables, figures, explorer and caveats on one page with nothing to load."""
 
-from base64 import b64encode
-from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
-from io import BytesIO
-from math import isfinite
-from string import Template
-from typing import NamedTuple
-
-import matplotlib as mpl
 import xarray as xr
-from matplotlib.figure import Figure
 
 from .. import plots
 from ..columns import columns
 from ..comparison import PHASES, Comparison, mean
 from ..formatting import MISSING, format_seconds, format_target
 from ..verdict import verdict
+from .frame import Cell, Section, TableRow, bullets, experiment_section, figures, hint, page, table, verdict_section
+
+_REAL = (
+    "Losses and metrics come from real training; times come from a simulated cluster, not from this machine's clock."
+)
 
 
-class _Cell(NamedTuple):
-    """A number as text, and the value that it is sorted by."""
-
-    text: str
-    value: float | None
-
-
-def report_html(dataset: xr.Dataset, comparison: Comparison) -> str:
+def report_html(dataset: xr.Dataset, comparison: Comparison, explorer: str | None = None) -> str:
     """Return a run's report as one HTML page that loads nothing, over the network or otherwise.
 
     Parameters
@@ -36,38 +23,38 @@ def report_html(dataset: xr.Dataset, comparison: Comparison) -> str:
         The run.
     comparison : Comparison
         What :func:`gradwire.analysis.comparison.compare` makes of it.
+    explorer : str, optional
+        What :func:`gradwire.analysis.report.explorer.explorer_html` makes of it.
     """
     attrs = dataset.attrs
-    training = (
-        plots.metric_against_time,
-        plots.metric_against_steps,
-        plots.loss_against_time,
-        plots.loss_against_steps,
-    )
-    return Template(_resource("page.html")).substitute(
-        title=escape(attrs.get("title") or f"{attrs['task']} on {attrs['workers']} workers, {attrs['cluster']}"),
-        style=_resource("style.css"),
-        script=_resource("sort.js"),
-        facts=_facts(dataset, comparison),
-        verdict=_verdict(comparison),
-        comparison=_comparison_table(comparison),
-        training_figures="\n".join(_figure(draw(dataset)) for draw in training),
-        step_figures="\n".join(_figure(draw(dataset)) for draw in (plots.phase_bars, plots.bytes_bars)),
-        phases=_phase_table(dataset, comparison),
-        notes="\n".join(f"<li>{escape(note)}</li>" for note in comparison.notes),
-        experiment=escape(str(attrs["experiment"])),
-        versions=escape(f"gradwire {attrs['gradwire']}, torch {attrs['torch']}"),
-    )
+    sections = [
+        verdict_section(verdict(comparison)),
+        Section(
+            "comparison",
+            "Schemes compared",
+            f"{hint('Means over the completed steps. Select a heading to sort by it.')}\n{_comparison(comparison)}",
+        ),
+        *([] if explorer is None else [explorer_section(explorer)]),
+        _training(dataset),
+        _step(dataset, comparison),
+        Section("caveats", "What to keep in mind", bullets([_REAL, *comparison.notes])),
+        experiment_section(str(attrs["experiment"])),
+    ]
+    title = attrs.get("title") or f"{attrs['task']} on {attrs['workers']} workers, {attrs['cluster']}"
+    title += f" ({comparison.proxy})" if comparison.proxy else ""
+    versions = f"gradwire {attrs['gradwire']}, torch {attrs['torch']}"
+    return page(title, _facts(dataset, comparison), sections, versions)
 
 
-def _resource(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8").rstrip("\n")
+def explorer_section(explorer: str) -> Section:
+    """Return the explorer as a part of a page."""
+    return Section("explorer", "What if it were otherwise?", explorer)
 
 
-def _facts(dataset: xr.Dataset, comparison: Comparison) -> str:
+def _facts(dataset: xr.Dataset, comparison: Comparison) -> dict[str, object]:
     """Return what was run as terms and descriptions."""
     attrs, target = dataset.attrs, comparison.target
-    facts = {
+    return {
         "task": attrs["task"],
         "model": f"{attrs['parameters']:,} parameters",
         "workers": f"{attrs['workers']:,}",
@@ -78,77 +65,51 @@ def _facts(dataset: xr.Dataset, comparison: Comparison) -> str:
         if target is None
         else f"validation {comparison.metric} {format_target(target, comparison.metric)}",
     }
-    return "\n".join(f"<div><dt>{term}</dt><dd>{escape(str(fact))}</dd></div>" for term, fact in facts.items())
 
 
-def _verdict(comparison: Comparison) -> str:
-    """Return the verdict, with what it advises in bold."""
-    advice, colon, reason = verdict(comparison).partition(": ")
-    return f"<strong>{escape(advice)}{colon}</strong>{escape(reason)}" if colon else escape(advice)
+def _training(dataset: xr.Dataset) -> Section:
+    drawn = (
+        plots.metric_against_time,
+        plots.metric_against_steps,
+        plots.loss_against_time,
+        plots.loss_against_steps,
+    )
+    return Section("training", "What is learnt, and when", figures([draw(dataset) for draw in drawn]))
 
 
-def _comparison_table(comparison: Comparison) -> str:
+def _step(dataset: xr.Dataset, comparison: Comparison) -> Section:
+    parts = (
+        figures([plots.phase_bars(dataset), plots.bytes_bars(dataset)]),
+        _phases(dataset, comparison),
+        hint("Hidden communication runs behind computation and adds nothing to the step."),
+    )
+    return Section("step", "Where a step's time goes", "\n".join(parts))
+
+
+def _comparison(comparison: Comparison) -> str:
     """Return the comparison, a row a scheme."""
     shown = columns(comparison)
-    cells = [[_Cell(column.text(row), column.value(row)) for column in shown] for row in comparison.rows]
-    return _table("Schemes compared", comparison, [column.title for column in shown], cells)
+    cells = [[Cell(column.text(row), column.value(row)) for column in shown] for row in comparison.rows]
+    rows = [
+        TableRow(row.scheme, own, _badge(comparison, index))
+        for index, (row, own) in enumerate(zip(comparison.rows, cells, strict=True))
+    ]
+    return table("Schemes compared", [column.title for column in shown], rows)
 
 
-def _phase_table(dataset: xr.Dataset, comparison: Comparison) -> str:
+def _phases(dataset: xr.Dataset, comparison: Comparison) -> str:
     """Return the mean phases of a step, a row a scheme."""
-    cells = []
-    for index in range(dataset.sizes["scheme"]):
+    rows = []
+    for index, row in enumerate(comparison.rows):
         one = dataset.isel(scheme=index)
         phases_s = [mean(one, variable) for variable in PHASES.values()]
         hidden_s = mean(one, "communication_s") - mean(one, "exposed_communication_s")
-        cells.append([_Cell(format_seconds(value), value) for value in (*phases_s, mean(one, "step_s"), hidden_s)])
-    sources = [row.cost_source if row.codec_s > 0 else MISSING for row in comparison.rows]
-    return _table("Phases of a step", comparison, [*PHASES, "step", "hidden communication"], cells, sources)
+        cells = [Cell(format_seconds(value), value) for value in (*phases_s, mean(one, "step_s"), hidden_s)]
+        source = row.cost_source if row.codec_s > 0 else MISSING
+        rows.append(TableRow(row.scheme, cells, _badge(comparison, index), [source]))
+    titles = [*PHASES, "step", "hidden communication"]
+    return table("Phases of a step", titles, rows, ["source of encode + decode"])
 
 
-def _table(
-    label: str,
-    comparison: Comparison,
-    titles: Sequence[str],
-    cells: Sequence[Sequence[_Cell]],
-    sources: Sequence[str] | None = None,
-) -> str:
-    """Return a sortable table with a row a scheme, and where the cost of its codec comes from if that is given."""
-    heads = [_heading("scheme"), *(_heading(title, "number") for title in titles)]
-    heads += [] if sources is None else [_heading("source of encode + decode")]
-    rows = []
-    for index, row in enumerate(comparison.rows):
-        badge = ' <span class="badge">baseline</span>' if row == comparison.baseline else ""
-        entries = [f'<th scope="row">{_name(row.scheme)}{badge}</th>', *map(_number, cells[index])]
-        entries += [] if sources is None else [f"<td>{escape(sources[index])}</td>"]
-        rows.append(f"<tr>{''.join(entries)}</tr>")
-    body = "\n".join(rows)
-    return (
-        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">\n<table class="sortable">\n'
-        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _name(scheme: str) -> str:
-    """Return a scheme's name, which a narrow table may break between its parts."""
-    return f"<code>{escape(scheme).replace('(', '(<wbr>')}</code>"
-
-
-def _heading(title: str, kind: str = "text") -> str:
-    return f'<th scope="col" class="{kind}" aria-sort="none"><button type="button">{escape(title)}</button></th>'
-
-
-def _number(cell: _Cell) -> str:
-    if cell.value is None or not isfinite(cell.value):
-        return f'<td class="number missing">{escape(cell.text)}</td>'
-    return f'<td class="number" data-value="{float(cell.value)!r}">{escape(cell.text)}</td>'
-
-
-def _figure(figure: Figure) -> str:
-    """Return a figure as SVG inside a data URI: sharp at any size, and its ids cannot clash with another figure's."""
-    buffer = BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "gradwire", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
-    title = escape(figure.axes[0].get_title(loc="left"))
-    data = b64encode(buffer.getvalue()).decode("ascii")
-    return f'<figure><img alt="{title}" src="data:image/svg+xml;base64,{data}"></figure>'
+def _badge(comparison: Comparison, index: int) -> str:
+    return "baseline" if comparison.rows[index] == comparison.baseline else ""

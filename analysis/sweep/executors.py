@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -108,6 +108,7 @@ class Dask:
             self._client: Any = connect(address, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(f"--scheduler {address}: no Dask scheduler answers there") from error
+        self._address = address
         if not self._client.scheduler_info()["workers"]:
             self._client.close()
             raise InputError(f"--scheduler {address}: the scheduler has no workers")
@@ -118,11 +119,20 @@ class Dask:
         completed: Any = distributed.as_completed
         futures = {self._client.submit(_Single(function), item, pure=False): item for item in items}
         try:
-            for future in completed(list(futures)):
+            for future in completed(list(futures), loop=self._client.loop):
                 yield futures[future], future.result()
+        except CancelledError as error:
+            raise InputError(
+                f"--scheduler {self._address}: the cluster was lost; what was trained is stored, and the same command "
+                "goes on from there"
+            ) from error
         finally:
             with suppress(Exception):  # a scheduler that is gone needs no telling
                 self._client.cancel(list(futures), force=True)
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._client.close()
 
 
 class _Single:

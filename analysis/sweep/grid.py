@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from itertools import product
@@ -20,7 +21,7 @@ from ...sim.experiment import (
     validate_experiment,
 )
 from ...sim.units import unit_of
-from .axes import Axis, Value, read_axes
+from .axes import NAMES, Axis, Value, read_axes
 
 _PRESETS = files("gradwire.analysis.sweep") / "presets"
 SWEEPS: tuple[str, ...] = tuple(
@@ -151,6 +152,12 @@ def make_grid(data: Mapping[str, Any], axes: object) -> Grid:
     base = validate_experiment({**data})
     texts = tuple(str(parse_scheme(text)) for text in data["schemes"])
     for axis in read:
+        if "." not in axis.key:
+            close = get_close_matches(axis.name, NAMES, n=3, cutoff=0.5)
+            hint = (
+                f"did you mean {' or '.join(close)}?" if close else f"write section.key, or one of {', '.join(NAMES)}"
+            )
+            raise InputError(f"axes.{axis.name}: no key of an experiment; {hint}")
         if axis.parameter is not None and not any(_has(text, axis.parameter) for text in texts):
             raise InputError(f"axes.{axis.name}: none of the schemes has a parameter {axis.parameter}")
     if base.tune.learning_rates and any(axis.key == "training.learning_rate" for axis in read):

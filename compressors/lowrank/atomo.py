@@ -1,7 +1,5 @@
 """ATOMO: atoms of each worker's gradient, sampled at random with the probabilities of least variance."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -19,6 +17,7 @@ from ..keys import Purpose, stream
 from ..payload import HEADER_BYTES, SIZE_BYTES, Payload, Ragged
 from ..sparsifiers.sparse import read_sparse, sparse_payload
 from ..sparsifiers.waterfill import probabilities
+from ..threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class Atomo(Codec):
         """Draw singular triplets of each matrix; each is written as u, sigma / p, v."""
         # A power of two takes nothing from any value, and keeps the decomposition from under- and overflowing.
         exponent = torch.frexp(matrices.abs().amax((1, 2), keepdim=True)).exponent
-        with _one_thread():
+        with one_thread():
             u, sigma, vt = torch.linalg.svd(torch.ldexp(matrices, -exponent), full_matrices=False)
         p = probabilities(sigma, budget)
         rows = []
@@ -185,17 +184,6 @@ class Atomo(Codec):
             scale = torch.ldexp((sigma[r, i].double() / p[r, i]).to(sigma), exponent[r, 0])
             rows.append(torch.cat([u[r].T[i], scale[:, None], vt[r, i]], dim=1).reshape(-1))
         return Payload((Ragged.of(rows),))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep LAPACK to one thread: with another number of them it rounds differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _draw(p: Tensor, turn: Turn) -> Tensor:

@@ -12,6 +12,7 @@ from ..decoded import Dense, LowRank
 from ..keys import Purpose, stream
 from ..payload import Payload
 from ..requests import AllReduce
+from ..threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,16 @@ class PowerSGD(Protocol):
         # Factors lie in memory column by column: that way round, products of a matrix and few vectors are 5 times as
         # fast. Matrix by matrix, for a batch of them could be rounded differently.
         left = x.new_empty(workers, self.rank, matrices.shape[1])
-        for matrix, out in zip(matrices, left, strict=True):
-            torch.mm(q, matrix.T, out=out)
+        with one_thread():  # is hardly slower, for few vectors leave a second thread little to do
+            for matrix, out in zip(matrices, left, strict=True):
+                torch.mm(q, matrix.T, out=out)
         summed = yield AllReduce(Payload((left.view(workers, -1),)))
         # The scale of P does not matter to its span, so the sum serves as well as the mean.
-        p = torch.linalg.qr(summed.fixed(0).view(self.rank, -1).T).Q
         right = x.new_empty(workers, self.rank, matrices.shape[2])
-        for matrix, out in zip(matrices, right, strict=True):
-            torch.mm(p.T, matrix, out=out)
+        with one_thread():
+            p = torch.linalg.qr(summed.fixed(0).view(self.rank, -1).T).Q
+            for matrix, out in zip(matrices, right, strict=True):
+                torch.mm(p.T, matrix, out=out)
         summed = yield AllReduce(Payload((right.view(workers, -1),)))
         q = summed.fixed(0).view(self.rank, -1) / turn.size
         # Nor does Q's, which is kept near 1: with the gradients' own scale, the next P could overflow or vanish.

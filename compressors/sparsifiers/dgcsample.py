@@ -88,20 +88,20 @@ class DGCSample(ThresholdSparsifier):
         fraction = self.count(shape) / prod(shape)
         return Passes(encode=2 + FRACTION + 3 * fraction, between=0, decode=3 * fraction)
 
-    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def passing(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
         density = self.density_at(turn.step)
-        k, stride = kept(density, len(magnitude)), stride_for(len(magnitude), density)
+        k, stride = kept(density, len(row)), stride_for(len(row), density)
         start = below(stream(turn.seed, Purpose.SELECTION, turn.step, turn.unit, rank), stride)
-        sample = numbers(magnitude[start::stride])
+        sample = numbers(row[start::stride].abs())
         cut = len(sample) - kept(density, len(sample))
         threshold = float(np.partition(sample, cut)[cut])
-        found = at_least(magnitude, threshold)
+        found = at_least(row, threshold)
         for _ in range(LOWERED_AT_MOST):
             if len(found) >= LEAST * k:
                 break
             threshold *= LEAST
-            found = at_least(magnitude, threshold)
-        return found[top_k(magnitude[found][None], k)[0]] if len(found) > MOST * k else found
+            found = at_least(row, threshold)
+        return found[top_k(row[found][None], k)[0]] if len(found) > MOST * k else found
 
 
 def stride_for(size: int, density: float) -> int:

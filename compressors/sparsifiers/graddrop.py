@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import prod
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..base import Passes, Shape, Turn, check_range, kept
 from ..indices import Coding
 from ..keys import Purpose, stream
+from .selection import contenders
 from .thresholds import ThresholdSparsifier, above, numbers
 
 Convention = Literal["numpy", "marian2017", "marian2018"]
@@ -107,37 +109,55 @@ class GradDrop(ThresholdSparsifier):
         search = 2.0 if self.threshold == "exact" else 2 * self.fraction
         return Passes(encode=2 + search + 3 * sent, between=0, decode=3 * sent)
 
-    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
+    def passing(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
         bits = stream(turn.seed, Purpose.SELECTION, turn.step, turn.unit, rank)
+        find = self._above_exact if self.threshold == "exact" else partial(self._above_sampled, bits=bits)
         found, start = [], 0
-        for shard in magnitude.tensor_split(turn.size) if self.scope == "shard" else [magnitude]:
+        for shard in row.tensor_split(turn.size) if self.scope == "shard" else [row]:
             if len(shard):
-                found.append(above(shard, quantile(numbers(self._sample(shard, bits)), self.rate, self.convention)))
-                found[-1] += start
+                found.append(find(shard) + start)
                 start += len(shard)
         return torch.cat(found)
 
-    def _sample(self, magnitude: Tensor, bits: np.random.Philox) -> Tensor:
-        """Return the magnitudes of which the quantile is taken."""
-        if self.threshold == "exact":
-            return magnitude
-        size = len(magnitude)
+    def _above_exact(self, row: Tensor) -> Tensor:
+        """Return the positions above the quantile of all magnitudes, of which only the largest need be looked at."""
+        place = place_of(len(row), self.rate, self.convention)
+        places = contenders(row, len(row) - int(place))
+        largest = row if places is None else row[places]
+        cut = quantile(numbers(largest.abs()), place - (len(row) - len(largest)))
+        return above(row, cut) if places is None else places[above(largest, cut)]
+
+    def _above_sampled(self, row: Tensor, bits: np.random.Philox) -> Tensor:
+        """Return the positions above the quantile of a sample of the magnitudes."""
+        size = len(row)
         count = kept(self.fraction, size)
         if self.sampling == "strided":
-            return magnitude[:: size // count][:count]
-        chosen = np.random.Generator(bits).choice(size, count, replace=False, shuffle=False)
-        return magnitude[torch.from_numpy(chosen).to(magnitude.device)]
+            sample = row[:: size // count][:count]
+        else:
+            chosen = np.random.Generator(bits).choice(size, count, replace=False, shuffle=False)
+            sample = row[torch.from_numpy(chosen).to(row.device)]
+        return above(row, quantile(numbers(sample.abs()), place_of(count, self.rate, self.convention)))
 
 
-def quantile(sample: NDArray[np.floating], rate: float, convention: Convention) -> float:
-    """Return the ``rate``-quantile of some values; the decimal that the user wrote counts, not its binary rounding."""
-    last, exact = len(sample) - 1, Fraction(str(rate))
-    if convention == "numpy":
-        place = exact * last
-        i = int(place)
-        ordered = np.partition(sample, (i, min(i + 1, last)))
-        low, high = float(ordered[i]), float(ordered[min(i + 1, last)])
-        return low + (high - low) * float(place - i)
-    cut = int(exact * len(sample))
-    index = min(cut, last) if convention == "marian2017" else max(0, cut - 1)
-    return float(np.partition(sample, index)[index])
+def place_of(size: int, rate: float, convention: Convention) -> Fraction:
+    """Return which of ``size`` ascending values, from 0, is the quantile; between two of them it is interpolated.
+
+    The decimal that the user wrote counts, not its binary rounding.
+    """
+    last, exact = size - 1, Fraction(str(rate))
+    match convention:
+        case "numpy":
+            return exact * last
+        case "marian2017":
+            return Fraction(min(int(exact * size), last))
+        case "marian2018":
+            return Fraction(max(0, int(exact * size) - 1))
+
+
+def quantile(values: NDArray[np.floating], place: Fraction) -> float:
+    """Return what stands at a place of some values once they ascend."""
+    i = int(place)
+    if place == i:
+        return float(np.partition(values, i)[i])
+    low, high = map(float, np.partition(values, (i, i + 1))[i : i + 2])
+    return low + (high - low) * float(place - i)

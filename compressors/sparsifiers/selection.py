@@ -53,8 +53,25 @@ def at_least(row: Tensor, threshold: float) -> Tensor:
     return torch.from_numpy(_reaching(row.detach().numpy(), threshold))
 
 
+def contenders(row: Tensor, k: int) -> Tensor | None:
+    """Return the ascending indices of all entries of a row [n] that reach some magnitude, at least k of them.
+
+    So the k largest magnitudes are among theirs, with all ties. None stands for all entries, where that is no loss.
+    """
+    if row.device.type != "cpu" or len(row) < _BATCHED_BELOW or row.dtype is torch.bfloat16:
+        return None
+    found = _contenders(row.detach().numpy(), k)
+    return None if found is None else torch.from_numpy(found)
+
+
 def _by_threshold(row: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """Select from one long row: a sample's quantile narrows it down to few candidates, among which it is exact."""
+    """Select from one long row, exactly, among few candidates where they can be found."""
+    candidates = _contenders(row, k)
+    return _exact(np.abs(row), k) if candidates is None else candidates[_exact(np.abs(row[candidates]), k)]
+
+
+def _contenders(row: NDArray[np.floating], k: int) -> NDArray[np.int64] | None:
+    """Return at least k indices of one long row that reach a sample's quantile, or None if that does not narrow it."""
     size = len(row)
     sample = np.abs(row[:: max(1, size // max(_SAMPLE, size >> 10))])
     expected = k * len(sample) / size
@@ -63,8 +80,8 @@ def _by_threshold(row: NDArray[np.floating], k: int) -> NDArray[np.int64]:
         guess = np.partition(sample, len(sample) - rank)[len(sample) - rank]
         candidates = _reaching(row, guess)
         if len(candidates) >= k:
-            return candidates[_exact(np.abs(row[candidates]), k)]
-    return _exact(np.abs(row), k)
+            return candidates
+    return None
 
 
 def _reaching(row: NDArray[np.floating], threshold: float | np.floating) -> NDArray[np.int64]:

@@ -108,8 +108,8 @@ class SIDCo(ThresholdSparsifier):
             shares.append(share)
         return entries_at(flat, found), _adapted(state, shares) if state.rows else state
 
-    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
-        return self._fitted(magnitude, self.stages or 1)[0]
+    def passing(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
+        return self._fitted(row.abs(), self.stages or 1)[0]
 
     def _fitted(self, magnitude: Tensor, stages: int) -> tuple[Tensor, float]:
         """Return the positions of a row's entries to send, and how many the fit would have sent, relative to k."""

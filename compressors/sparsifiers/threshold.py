@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..base import Passes, Shape, Turn, check_range
 from ..indices import Coding
-from .thresholds import ThresholdSparsifier
+from .thresholds import ThresholdSparsifier, at_least
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,5 @@ class Threshold(ThresholdSparsifier):
         """Return a read to compare, and at most a write of the values and an addition of each when decoded."""
         return Passes(encode=3, between=0, decode=3)
 
-    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
-        return (magnitude >= magnitude.new_tensor(self.value)).nonzero()[:, 0]
+    def passing(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
+        return at_least(row, float(row.new_tensor(self.value)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..base import State, Turn
 from ..decoded import RaggedSparse
 from ..payload import Ragged
+from . import selection
 from .sparse import Sparsifier
 
 
@@ -26,12 +27,12 @@ class ThresholdSparsifier(Sparsifier):
         return True
 
     @abstractmethod
-    def passing(self, magnitude: Tensor, turn: Turn, rank: int) -> Tensor:
-        """Return the ascending positions of the entries of one row, given as magnitudes [n], that pass."""
+    def passing(self, row: Tensor, turn: Turn, rank: int) -> Tensor:
+        """Return the ascending positions of the entries of one row [n] that pass."""
 
     def select(self, x: Tensor, state: State, turn: Turn) -> tuple[RaggedSparse, State]:
         flat = x.reshape(len(x), -1)
-        found = [self.passing(row.abs(), turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
+        found = [self.passing(row, turn, rank) for row, rank in zip(flat, turn.ranks, strict=True)]
         return entries_at(flat, found), state
 
 
@@ -41,14 +42,15 @@ def entries_at(flat: Tensor, positions: list[Tensor]) -> RaggedSparse:
     return RaggedSparse(values, Ragged.of(positions), flat.shape[1])
 
 
-def above(magnitude: Tensor, threshold: float) -> Tensor:
-    """Return the ascending positions of entries that are greater than a threshold."""
-    return (magnitude > bound(threshold, magnitude, -inf)).nonzero()[:, 0]
+def above(row: Tensor, threshold: float) -> Tensor:
+    """Return the ascending positions of entries whose magnitude is greater than a threshold."""
+    most = bound(threshold, row, -inf)  # that does not pass
+    return selection.at_least(row, float(torch.nextafter(most, torch.full_like(most, inf))))
 
 
-def at_least(magnitude: Tensor, threshold: float) -> Tensor:
-    """Return the ascending positions of entries that are a threshold or greater."""
-    return (magnitude >= bound(threshold, magnitude, inf)).nonzero()[:, 0]
+def at_least(row: Tensor, threshold: float) -> Tensor:
+    """Return the ascending positions of entries whose magnitude is a threshold or greater."""
+    return selection.at_least(row, float(bound(threshold, row, inf)))
 
 
 def bound(threshold: float, like: Tensor, side: float) -> Tensor:

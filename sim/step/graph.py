@@ -149,7 +149,7 @@ class GraphBuilder:
         self.device = device
         self.options = options
         self.parse = parse
-        self._costs: dict[tuple[Work, int, tuple[str, ...]], FloatArray] = {}
+        self._costs: dict[tuple[Work, int], FloatArray] = {}
 
     def graph(self, logs: Sequence[StepLog]) -> StepGraph:
         """Return the graph of step logs that have the same :func:`structure`."""
@@ -184,21 +184,20 @@ class GraphBuilder:
         if not rounds:  # every worker knew that there was nothing to send, so there was nothing to encode
             return _Message(first.message, backward_s, 0.0, (), ())
         workers = len(first.collectives[0].sent_bytes)
-        last_round = tuple(first.collectives[j].operation for j in rounds[-1])
-        costs = [self._work(work, workers, last_round) for work in first.work]
+        costs = [self._work(work, workers) for work in first.work]
         encode_s, between_s, decode_s = sum(costs, np.zeros(3)).tolist()
         after_round_s = (between_s,) * (len(rounds) - 1) + (decode_s,)
         batches = tuple(tuple(_batch(logs, j) for j in own) for own in rounds)
         return _Message(first.message, backward_s, encode_s, after_round_s, batches)
 
-    def _work(self, work: Work, workers: int, last_round: tuple[str, ...]) -> FloatArray:
+    def _work(self, work: Work, workers: int) -> FloatArray:
         """Return the seconds before the first round, before each further one, and after the last one."""
-        key = (work, workers, last_round)
+        key = (work, workers)
         if key not in self._costs:
             seconds = dict.fromkeys(("encode", "between", "decode", "receive"), 0.0)
             for charge in cost_of(work, self.overhead, self.device, self.parse):
                 seconds[charge.phase] += charge.seconds
-            payloads = workers if decodes_all(self.parse(work.scheme), last_round) else 1
+            payloads = workers if decodes_all(self.parse(work.scheme)) else 1
             decode_s = payloads * seconds["decode"] + seconds["receive"]
             self._costs[key] = np.array([seconds["encode"], seconds["between"], decode_s])
         return self._costs[key]

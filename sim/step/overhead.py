@@ -30,9 +30,6 @@ _ORIGINS: dict[Origin, str] = {
     "roofline": "roofline estimate",
 }
 
-ITEM_BYTES = 4
-"""Bytes of a gradient value while it is worked on."""
-
 
 class Overhead(BaseModel):
     """How compression is charged.
@@ -45,7 +42,7 @@ class Overhead(BaseModel):
         Of each unit and of each of its values. If one of these four is given, they replace the table for all schemes,
         those that leave the gradient untouched excepted; what is not given is then 0.
     decode_fixed, decode_per_element : float, s, optional
-        Of each unit and of each of its values, for every payload that a worker decodes.
+        Of each unit and of each of its values, for every payload of a gather that a worker decodes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -169,16 +166,13 @@ def cost_source(logs: Iterable[StepLog], overhead: Overhead, device: Device, par
     return " and ".join(_ORIGINS[origin] for origin in _ORIGINS if origin in origins) or "none"
 
 
-def decodes_all(scheme: Scheme, last_round: tuple[str, ...]) -> bool:
-    """Return whether a worker decodes the payload of every worker, and not one that holds their sum.
+def decodes_all(scheme: Scheme) -> bool:
+    """Return whether ``decode`` is charged for the payload of every worker, and not once.
 
-    Parameters
-    ----------
-    scheme : Scheme
-    last_round : tuple of str
-        The operations of the message's last round, which decide for a protocol.
+    Codecs whose payloads are gathered are charged so. What a protocol's last round brings holds a unit once, however
+    many workers it comes from: a sum, or the chunks or regions that each of them owns.
     """
-    return scheme.combine == "gather" if isinstance(scheme, Codec) else "all-gather" in last_round
+    return isinstance(scheme, Codec) and scheme.combine == "gather"
 
 
 def _given(work: Work, overhead: Overhead) -> list[Charge]:
@@ -208,18 +202,21 @@ def _part(part: Scheme | Memory, work: Work, device: Device) -> list[Charge]:
         if count and row and published:
             seconds, origin = _published(published, row, elements, device)
         else:
-            seconds, origin = _roofline(count, elements, device)
+            seconds, origin = _roofline(count, elements * work.itemsize, device)
         charges.append(Charge(part.name, phase, work.units * seconds, origin))
     return charges
 
 
 def _published(cost: Published, row: Row, elements: int, device: Device) -> tuple[float, Origin]:
-    """Return a published time of a unit, on another device in proportion to the memories' bandwidths."""
+    """Return a published time of a unit, on another device in proportion to the memories' bandwidths.
+
+    The figures are those of float32 values, and stand for others too.
+    """
     ratio = DEVICES[row.device].memory / device.memory
     launch_s = device.kernel_launch if cost.n_log2_n is not None else 0.0
     return cost.seconds(elements) * ratio + launch_s, "published" if device.name == row.device else "scaled"
 
 
-def _roofline(passes: float, elements: int, device: Device) -> tuple[float, Origin]:
+def _roofline(passes: float, unit_bytes: int, device: Device) -> tuple[float, Origin]:
     """Estimate a unit's time from the passes of a fused kernel over its values."""
-    return device.compute_s(0, passes * elements * ITEM_BYTES, 1 if passes else 0), "roofline"
+    return device.compute_s(0, passes * unit_bytes, 1 if passes else 0), "roofline"

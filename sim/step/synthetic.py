@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from ...compressors.base import Codec, Scheme, Shape, Turn
-from ...compressors.drivers import Driver, Frame, Item, chunk_lengths, log_all_to_all, log_movement, log_reduction
+from ...compressors.drivers import (
+    Driver,
+    Frame,
+    Item,
+    chunk_lengths,
+    log_all_to_all,
+    log_movement,
+    log_reduction,
+    worked_bytes,
+)
 from ...compressors.keys import Purpose, stream
 from ...compressors.partition import Message, Partition
 from ...compressors.payload import Buffer, Payload, Ragged, element_bytes
@@ -168,7 +177,7 @@ def _unit_log(scheme: Scheme, shape: Shape, driver: MirrorDriver, turn: Turn, dt
     if not isinstance(scheme, Codec):
         return driver.exchange([Item(x, scheme, state, turn)])[1]
     payload, _, _ = scheme.encode(x, state, turn)  # decoding N equal payloads would tell nothing
-    work = (Work(str(scheme.at(turn)), shape, 1),)
+    work = (Work(str(scheme.at(turn)), shape, 1, worked_bytes(x)),)
     if not payload.buffers:
         return MessageLog(0, work, ())
     request = AllReduce(payload) if scheme.combine == "sum" else Gather(payload)
@@ -189,11 +198,12 @@ def fused(parts: Sequence[MessageLog], number: int) -> MessageLog:
             # An exchange of sizes comes before the gather that it is for, and both are all-gathers.
             groups.setdefault((*kind, kinds[i + 1 :].count(kind)), []).append(c)
     collectives = sorted((_sum(group) for group in groups.values()), key=lambda c: c.round)
-    work: Counter[tuple[str, Shape]] = Counter()
+    work: Counter[tuple[str, Shape, int]] = Counter()
     for part in parts:
         for done in part.work:
-            work[done.scheme, done.shape] += done.units
-    return MessageLog(number, tuple(Work(*key, units) for key, units in work.items()), tuple(collectives))
+            work[done.scheme, done.shape, done.itemsize] += done.units
+    works = tuple(Work(scheme, shape, units, itemsize) for (scheme, shape, itemsize), units in work.items())
+    return MessageLog(number, works, tuple(collectives))
 
 
 def _sum(group: list[Collective]) -> Collective:

@@ -106,7 +106,7 @@ class Trajectory:
 
 def _message(data: dict[str, Any]) -> MessageLog:
     """Rebuild one message's log from its JSON form."""
-    work = tuple(Work(w["scheme"], tuple(w["shape"]), w["units"]) for w in data["work"])
+    work = tuple(Work(w["scheme"], tuple(w["shape"]), w["units"], w["itemsize"]) for w in data["work"])
     collectives = tuple(
         Collective(
             c["operation"],

@@ -3,7 +3,8 @@
 25,557,032 float32 values, as one flat unit and as the 161 tensors of ResNet-50, and 16 workers' rows of a million. What
 is timed is what a driver does but for the exchange: encoding, and decoding into a new vector the one payload that an
 all-reduce gives, or adding to a vector that is there each one that a gather gives; of a protocol the whole exchange.
-Each time the key of the random draws has another step. Every measurement alternates with one of ``copy_``.
+Each time the key of the random draws has another step. Every measurement alternates with one of ``copy_``. Bits are
+what a worker hands over per value, and what the textbook says of it, flat and of the tensors.
 
 Run with ``pytest tests/benchmarks/test_compression_speed.py -m benchmark -s``. In the environment,
 ``GRADWIRE_BENCHMARK_THREADS`` sets the threads (default: all cores), ``GRADWIRE_BENCHMARK_SCHEMES`` the text forms,
@@ -47,7 +48,8 @@ keep_freed_memory()
 THREADS = int(os.environ.get("GRADWIRE_BENCHMARK_THREADS", os.cpu_count() or 1))
 TEXTS = os.environ.get("GRADWIRE_BENCHMARK_SCHEMES", ";".join(str(scheme()) for scheme in SCHEMES.values())).split(";")
 ROUNDS = int(os.environ.get("GRADWIRE_BENCHMARK_ROUNDS", "5"))
-STEPS = count()
+STEPS = count(10_000)
+"""Later than what schemes do at first: warm-ups, and 1-bit Adam's steps in full."""
 
 
 def resnet50() -> Iterator[Shape]:
@@ -142,15 +144,15 @@ def share(text: str, rows: list[Tensor], target: Tensor) -> tuple[str, str, floa
 
 def line(text: str, kinds: list[list[Tensor]]) -> str:
     """Return a scheme's row of the table."""
-    cells, sent = [text], []
+    cells, sent, scheme = [text], [], parse_scheme(text)
     for rows in kinds:
         target = torch.zeros(sum(x.numel() for x in rows))
         for form in (text, f"ef({text})"):
             ms, fraction, size = share(form, rows, target)
             cells += [ms, fraction]
             sent.append(size)
-    formula = parse_scheme(text).wire_bytes((SIZE,))
-    return "| " + " | ".join([*cells, f"{8 * sent[0] / SIZE:.4f}", f"{8 * formula / SIZE:.4f}"]) + " |"
+    totals = sent[0], scheme.wire_bytes((SIZE,)), sent[2], sum(map(scheme.wire_bytes, LAYERS))
+    return "| " + " | ".join([*cells, *(f"{8 * total / SIZE:.4f}" for total in totals)]) + " |"
 
 
 def test_table(benchmark: Callable[..., object]) -> None:
@@ -162,7 +164,8 @@ def test_table(benchmark: Callable[..., object]) -> None:
     layers = [x.view(1, *s) for x, s in zip(flat.split([prod(s) for s in LAYERS]), LAYERS, strict=True)]
     kinds = [[flat[None]], layers, [heavy_tailed(16, 1_000_000)]]
     names = [f"{kind}{form}" for kind in ("flat", "layers", "16 rows") for form in ("", " ef")]
-    titles = ["scheme", *(f"{name} {unit}" for name in names for unit in ("ms", "share")), "bits sent", "bits formula"]
+    bits = [f"bits {kind} {of}" for kind in ("flat", "layers") for of in ("sent", "formula")]
+    titles = ["scheme", *(f"{name} {unit}" for name in names for unit in ("ms", "share")), *bits]
     print(f"\n{THREADS} threads\n\n| " + " | ".join(titles) + " |\n|" + " --- |" * len(titles))
     copy = min(seconds(lambda: target.copy_(flat)) for _ in range(ROUNDS))
     top = min(seconds(lambda: flat.abs().topk(SIZE // 100)) for _ in range(2))

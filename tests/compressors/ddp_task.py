@@ -112,9 +112,22 @@ class EachItsOwn(Scheme):
         raise NotImplementedError
 
 
+OTHERS = (
+    "twosided(topk(density=0.25))",
+    "twosided(graddrop(rate=0.8))",
+    "momentum(topk(density=0.25), clip=1)",
+    "lowpass(cltk(density=0.25))",
+    "ef21(topk(density=0.25))",
+    "ef(topk(density=0.5) | qsgd(bits=8))",
+    "warmup(dgcsample(density=0.05), start=0.5, steps=10)",
+    "phases(powersgd(rank=3), powersgd(rank=1), at=7)",
+)
+"""Each of the other memories, a composition and schedules."""
+
+
 @lru_cache
 def cases(rounded: bool) -> list[str]:
-    """Return every listed scheme that works on layers, and its examples under error feedback where that takes them.
+    """Return every listed scheme that works on layers, its examples under error feedback where that takes them, OTHERS.
 
     Those that have ``rounded`` sums, in less than the gradients' float64, are apart: their results depend on the order
     of additions.
@@ -128,6 +141,7 @@ def cases(rounded: bool) -> list[str]:
                 None if any(isinstance(part, Memory) for part in scheme.parts()) else parse_scheme(f"ef({example})")
             )
             found.append(wrapped if wrapped and accepted(wrapped) else example)
+    found += map(parse_scheme, OTHERS)
     return [str(scheme) for scheme in dict.fromkeys(found) if accepted(scheme) and sums_are_rounded(scheme) == rounded]
 
 
@@ -160,6 +174,12 @@ def plan_of(unit: Granularity, dtype: str = "float64") -> Training:
     return PLAN.model_copy(update={"unit": unit, "message": "model" if unit == "model" else "bucket", "dtype": dtype})
 
 
+def adam_plan(unit: Granularity) -> Training:
+    """Return the plan of 1-bit Adam, which has an optimizer of its own."""
+    options = {"freeze_step": 6, "betas": [0.9, 0.99], "eps": 1e-3}
+    return plan_of(unit).model_copy(update={"optimizer": "OneBitAdam", "optimizer_options": options})
+
+
 def trainings() -> list[tuple[Task, Scheme, Training]]:
     """Return what the simulator and real processes both train: all schemes on layers, then the rest."""
     single = ("dense", "ef(topk(density=0.25))", "ef(powersgd(rank=2))")
@@ -168,4 +188,5 @@ def trainings() -> list[tuple[Task, Scheme, Training]]:
         (Together(rounded=True), EachItsOwn(rounded=True), plan_of("layer")),
         *((Points(), parse_scheme(text), plan_of("model")) for text in whole()),
         *((Points(), parse_scheme(text), plan_of("layer", "float32")) for text in single),
+        *((Points(), parse_scheme("onebitadam(freeze_step=6)"), adam_plan(unit)) for unit in ("layer", "model")),
     ]

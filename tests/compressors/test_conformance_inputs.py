@@ -9,6 +9,7 @@ import torch
 
 from gradwire.compressors.base import (
     NonFiniteError,
+    SchemeError,
     State,
     Turn,
 )
@@ -105,6 +106,16 @@ def test_non_finite_values_are_refused_before_anything_happens(case, bad, exchan
     with pytest.raises(NonFiniteError, match=r"^step 5: the gradient of layer\.weight holds .* on worker 2$"):
         exchange(case.scheme, x, state, step=5)
     assert_same(state, kept)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 4)], ids=str)
+@pytest.mark.parametrize("memory", ["", "ef"])
+def test_a_unit_of_no_values_is_refused_in_one_line(sample, memory, shape, exchange):
+    if memory and not takes_memory(sample, (1,)):
+        pytest.skip("error feedback takes it on no unit")
+    text = f"{memory}({sample})" if memory else str(sample)
+    with pytest.raises(SchemeError, match=r"^(a unit|unit layer\.weight) of shape \(.*\) has no elements, so .*$"):
+        exchange(text, torch.zeros(WORKERS, *shape))
 
 
 def test_every_worker_with_non_finite_values_is_named(exchange, values):

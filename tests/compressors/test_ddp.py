@@ -136,6 +136,16 @@ def test_schemes_train_as_in_the_simulation_on_the_whole_model_too(jobs, found, 
                 assert largest(own["parameters"], expected["parameters"]) <= 1e-9, case
 
 
+def test_1_bit_adam_trains_as_in_the_simulation_with_its_optimizer(jobs, found, simulated):
+    """Before its freeze and after it, on layers and on the whole model."""
+    plans = [plan for _, _, plan in jobs.ddp_task.trainings()]
+    numbers = [i for i, plan in enumerate(plans) if plan.optimizer == "OneBitAdam"]
+    assert {plans[i].unit for i in numbers} == {"layer", "model"}
+    for rank in found("equal"):
+        for i in numbers:
+            assert largest(rank[i]["parameters"], simulated[i]["parameters"]) <= 1e-9
+
+
 def test_in_float32_they_train_as_in_the_simulation_to_rounding(jobs, found, simulated):
     """Twenty steps of parameters of about 1, each with errors of some 1e-7, times the growth of differences."""
     for rank in found("equal"):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradwire.compressors.sparsifiers import selection
-from gradwire.compressors.sparsifiers.selection import top_k
+from gradwire.compressors.sparsifiers.selection import contenders, top_k
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no failure."""
@@ -84,6 +84,24 @@ def deceptive() -> dict[str, NDArray[np.float32]]:
 @pytest.mark.parametrize("name", deceptive())
 def test_long_rows_that_deceive_the_sample(name, k):
     check(torch.from_numpy(deceptive()[name].astype(np.float32))[None], k)
+
+
+@pytest.mark.parametrize("k", [1, LONG // 100, LONG // 2, LONG])
+@pytest.mark.parametrize("name", deceptive())
+def test_contenders_are_all_that_reach_some_magnitude(name, k):
+    row = deceptive()[name].astype(np.float32)
+    found = contenders(torch.from_numpy(row), k)
+    if found is None:  # all of them
+        return
+    assert len(found) >= k
+    assert found.tolist() == np.flatnonzero(np.abs(row) >= np.abs(row[found.numpy()]).min()).tolist()
+
+
+def test_contenders_are_few_where_a_sample_tells():
+    row = torch.from_numpy(np.random.default_rng(2).standard_normal(LONG).astype(np.float32))
+    found = contenders(row, LONG // 100)
+    assert found is not None
+    assert len(found) < LONG // 20
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000, LIMIT - 1, LIMIT, LIMIT + 1, LONG])

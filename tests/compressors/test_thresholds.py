@@ -15,7 +15,7 @@ from gradwire.compressors.base import Codec, SchemeError, Turn
 from gradwire.compressors.decoded import RaggedSparse
 from gradwire.compressors.keys import Purpose, stream
 from gradwire.compressors.payload import Ragged
-from gradwire.compressors.sparsifiers.graddrop import GradDrop, quantile
+from gradwire.compressors.sparsifiers.graddrop import GradDrop, place_of, quantile
 from gradwire.compressors.sparsifiers.mstopk import MSTopK, enclose
 from gradwire.compressors.sparsifiers.threshold import Threshold
 from gradwire.compressors.sparsifiers.thresholds import above, at_least
@@ -83,13 +83,31 @@ def test_graddrop_sends_what_lies_above_the_quantile(convention, rate, size, val
         assert positions == np.flatnonzero(row > cut_of(row, rate, convention)).tolist()
 
 
+@pytest.mark.parametrize("convention", ["numpy", "marian2017", "marian2018"])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.95, 0.999])
+@pytest.mark.parametrize("kind", ["normal", "few levels", "ascending", "mostly zero", "float64"])
+def test_graddrop_of_a_long_row_looks_at_few_entries_and_sends_the_same(kind, rate, convention, values):
+    """Whether or not a sample tells the largest from the others."""
+    x = values(2, 50_021, dtype=torch.float64 if kind == "float64" else torch.float32)
+    match kind:
+        case "few levels":
+            x = (2 * x).round()
+        case "ascending":
+            x = x.abs().sort().values
+        case "mostly zero":
+            x *= torch.arange(50_021) % 400 == 7
+    found = sent_positions(GradDrop(rate, convention=convention), x)
+    for row, positions in zip(np.abs(x.double().numpy()), found, strict=True):
+        assert positions == np.flatnonzero(row > cut_of(row, rate, convention)).tolist()
+
+
 def test_graddrop_by_hand():
     x = torch.tensor([[1.0, -5, 3, -2, 4]])
     assert sent_positions(GradDrop(0.6, convention="numpy"), x) == [[1, 4]]  # the quantile is 3.4
     assert sent_positions(GradDrop(0.6, convention="marian2017"), x) == [[1]]  # index 3 of 1 2 3 4 5
     assert sent_positions(GradDrop(0.6, convention="marian2018"), x) == [[1, 4]]  # index 2
     assert sent_positions(GradDrop(0.6), -x) == [[1, 4]]
-    assert quantile(np.array([1.0, 2, 3, 4, 5]), 0.6, "numpy") == pytest.approx(3.4)
+    assert quantile(np.array([5.0, 2, 4, 1, 3]), place_of(5, 0.6, "numpy")) == pytest.approx(3.4)
 
 
 @pytest.mark.parametrize("convention", ["numpy", "marian2017", "marian2018"])

@@ -1,0 +1,55 @@
+"""The sweep folder: everything about a sweep as files, written whole or not at all."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import tomli_w
+import xarray as xr
+
+from ..place import Kind, read_data, write_whole
+from .answer import Answer, answer
+from .grid import Grid
+from .summary import sweep_summary
+from .sweep import Sweep
+
+SWEEP = Kind(
+    "sweep",
+    "sweep.nc",
+    frozenset({"sweep.toml", "summary.json", "sweep.nc"}),
+    ("report.html", "*.png"),
+    frozenset({"scheme", "step_s", "run_s", "status", "final_metric"}),
+)
+"""What a sweep folder consists of."""
+
+
+def sweep_toml(data: xr.Dataset, grid: Grid) -> str:
+    """Write the sweep completely, all defaults and presets filled in, so that it can be read back."""
+    experiment = tomllib.loads(str(data.attrs["experiment"]))
+    axes = {axis.name: list(axis.values) for axis in grid.axes}
+    return tomli_w.dumps({**experiment, "schemes": list(grid.schemes), "axes": axes})
+
+
+def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = False) -> Answer:
+    """Write ``sweep.toml``, ``summary.json``, ``sweep.nc``, plots and ``report.html``; return the answer.
+
+    Raises
+    ------
+    FolderError
+        As :func:`gradwire.analysis.place.write_whole`.
+    """
+    found = answer(data)
+
+    def fill(new: Path) -> None:
+        (new / "sweep.toml").write_text(sweep_toml(data, sweep.grid), encoding="utf-8")
+        text = json.dumps(sweep_summary(data, found), indent=2) + "\n"
+        (new / "summary.json").write_text(text, encoding="utf-8")
+        data.to_netcdf(new / SWEEP.data, engine="h5netcdf")
+
+    write_whole(folder, force, SWEEP, fill)
+    return found
+
+
+def read_sweep(folder: Path) -> xr.Dataset:
+    """Read a sweep's dataset; raises as :func:`gradwire.analysis.place.read_data`."""
+    return read_data(folder, SWEEP)

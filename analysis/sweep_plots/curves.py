@@ -53,6 +53,7 @@ def along_axis(
     target = "target" in dataset.attrs
     figure, axes = canvas(title_of(dataset, "Speed-up" if target else "Speed-up of a step"), "")
     axis.dress(axes, "x")
+    axes.set_xlim(*axis.limits())
     axes.axhline(1.0, color=INK, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=1, label="as the best uncompressed")
     between = "final_metric" not in part or x not in part["final_metric"].dims
     drawn = []
@@ -62,9 +63,9 @@ def along_axis(
         means = _banded(axes, axis, one, "speedup" if target else "step_speedup", 1.0, look, name)
         drawn.append(means)
         if crossings is not None:
-            _mark(axes, np.array(crossings.get(name, ())) / axis.unit, look)
+            _mark(axes, np.array(crossings.get(name, ())) / axis.unit, look, len(drawn))
         elif between:
-            _mark(axes, _crossings(axis, means), look)
+            _mark(axes, _crossings(axis, means), look, len(drawn))
     _ratios(axes, np.array(drawn))
     axes.set_ylabel("speed-up over the best uncompressed")
     caption(axes, where)
@@ -111,6 +112,7 @@ def _panel(axes: Axes, axis: Axis, part: xr.Dataset, variable: str, title: str) 
     """Draw one variable of all schemes against an axis."""
     dress(axes, title, "")
     axis.dress(axes, "x")
+    axes.set_xlim(*axis.limits())
     speedup = variable.endswith("speedup")
     values = band(part, variable).mean.values
     unit_s, unit = (1.0, "") if speedup else time_unit(float(np.nanmedian(values)) if np.isfinite(values).any() else 0)
@@ -173,13 +175,14 @@ def _crossings(axis: Axis, means: Array) -> Array:
     return axis.backward(places[before] + share * (places[before + 1] - places[before]))
 
 
-def _mark(axes: Axes, crossings: Array, look: Look) -> None:
-    """Mark where a curve crosses 1, and write the value there."""
+def _mark(axes: Axes, crossings: Array, look: Look, number: int) -> None:
+    """Mark where a curve crosses 1, and write the value there, the curves by turns above and below."""
+    away = 7 + 11 * (number // 2) if number % 2 else -(7 + 11 * (number // 2 - 1))
     for x in crossings:
         axes.plot([x], [1.0], "o", markersize=8, markerfacecolor="white", markeredgecolor=look.colour, zorder=4)
-        axes.annotate(
-            f"{x:.3g}", (x, 1.0), (0, 7), "data", "offset points", fontsize=8.5, color=INK, ha="center", va="bottom"
-        )
+        style: dict[str, Any] = {"fontsize": 8.5, "color": look.colour, "ha": "center"}
+        side = "bottom" if away > 0 else "top"
+        axes.annotate(f"{x:.3g}", (x, 1.0), (0, away), "data", "offset points", va=side, **style)
 
 
 def _ratios(axes: Axes, values: Array) -> None:

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from ..comparison import is_uncompressed
 from .axes import Point, numeric_axes
 from .bands import reduced
+from .breakeven import Branch
 from .curves import along_axis, over_workers
 from .frontiers import frontier, phases_at_point
-from .maps import Branch, speedup_map, winner_map
+from .maps import speedup_map, winner_map
 
 _ORDER = ("bandwidth", "workers", "cost", "latency", "density")
 """Of two axes the one that is named first lies horizontally; other axes come after these."""
@@ -35,8 +36,8 @@ def sweep_figures(
         Where the axes that a figure does not draw lie; by default factor 1 of the cost, and the middle one of any other
         axis. An axis that a figure draws is drawn whole.
     break_even : mapping, optional
-        By (scheme, x, y): the line on which its speed-up is 1, as it was found, in SI. A map without one interpolates
-        it between its cells.
+        By (scheme, x, y): the line on which its speed-up is 1, in SI, in place of what :func:`speedup_map` draws by
+        default.
 
     Returns
     -------

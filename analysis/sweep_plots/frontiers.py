@@ -80,6 +80,8 @@ def frontier(dataset: xr.Dataset, against: Against = "time_to_target_s", at: Poi
     if is_share(metric):
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     axes.margins(0.08, 0.12)
+    if not wide:
+        axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # confidence limits may be below 0, times may not
     caption(axes, where)
     legend(figure, axes)
     return figure

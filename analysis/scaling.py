@@ -1,5 +1,6 @@
 """Scaling: how step, throughput, efficiency and cost go with the number of workers."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def step_cost(step_s: float, workers: int, per_gpu_hour: float) -> float:
 
 
 def read_workers(text: str) -> list[int]:
-    """Read numbers of workers: a list, or a range that doubles.
+    """Read numbers of workers: a list, or a range that doubles, from the first to the last number.
 
     Raises
     ------
@@ -92,10 +93,10 @@ def read_workers(text: str) -> list[int]:
 
     Examples
     --------
-    >>> read_workers("2,4,12"), read_workers("2..20")
-    ([2, 4, 12], [2, 4, 8, 16])
+    >>> read_workers("2,4,12"), read_workers("2..20"), read_workers("2,4,...,20")
+    ([2, 4, 12], [2, 4, 8, 16], [2, 4, 8, 16])
     """
-    ends = text.split("..")
+    ends = re.sub(r"^\s*(\d+)\s*,\s*(\d+)\s*,\s*\.\.\.\s*,", _doubling, text, flags=re.ASCII).split("..")
     parts = [part.strip() for part in (ends if len(ends) == 2 else text.split(","))]
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise InputError(f"--scaling {text!r}: write numbers of workers as 2,4,8 or, doubling, as 2..1024")
@@ -108,6 +109,12 @@ def read_workers(text: str) -> list[int]:
             raise InputError(f"--scaling {text!r}: {first} is more than {last}; write the smaller number first")
         return [first << i for i in range((last // first).bit_length())]
     return sorted(set(numbers))
+
+
+def _doubling(start: re.Match[str]) -> str:
+    """Return the short form of a beginning such as "2,4,...,"; one that does not double stays as it is."""
+    first, second = map(int, start.groups())
+    return f"{first}.." if second == 2 * first else start.group()
 
 
 def scale(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..analysis.sweep.grid import SWEEPS, load_grid
 from ..compressors.base import Scheme
 from ..compressors.registry import MEMORIES, SCHEMES, WRAPPERS
 from ..sim.cluster import CLUSTERS, load_cluster
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     DEVICES = "devices"
     MODELS = "models"
     EXPERIMENTS = "experiments"
+    SWEEPS = "sweeps"
 
 
 def ls(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
@@ -138,6 +140,16 @@ def _experiments() -> tuple[tuple[str, ...], Rows]:
     return ("experiment", "title", "schemes"), rows()
 
 
+def _sweeps() -> tuple[tuple[str, ...], Rows]:
+    def rows() -> Rows:
+        for name in SWEEPS:
+            grid = load_grid(name)
+            axes = ", ".join(f"{axis.name} ({len(axis.values)})" for axis in grid.axes)
+            yield name, grid.first.title, axes, ", ".join(grid.labels)
+
+    return ("sweep", "title", "axes", "schemes"), rows()
+
+
 _LISTS: dict[Kind, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     Kind.SCHEMES: _schemes,
     Kind.TASKS: _tasks,
@@ -145,4 +157,5 @@ _LISTS: dict[Kind, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     Kind.DEVICES: _devices,
     Kind.MODELS: _models,
     Kind.EXPERIMENTS: _experiments,
+    Kind.SWEEPS: _sweeps,
 }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import xarray as xr
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,19 +19,17 @@ from rich.progress import (
 )
 
 from ..analysis.place import check_target, free_folder
-from ..analysis.sweep.answer import Answer
 from ..analysis.sweep.breakeven import with_break_even
 from ..analysis.sweep.dataset import assemble
 from ..analysis.sweep.executors import Dask, Executor, Pool
 from ..analysis.sweep.folder import SWEEP, write_sweep
 from ..analysis.sweep.grid import load_grid
-from ..analysis.sweep.summary import sweep_table
 from ..analysis.sweep.sweep import Progress as Report
 from ..analysis.sweep.sweep import sweep as run_sweep
 from ..compressors.errors import InputError
 from ..sim.training.store import Store, default_folder
 from .guard import warnings_as_lines
-from .show import PIPE_WIDTH
+from .show import show_sweep
 
 
 class Where(StrEnum):
@@ -85,17 +82,6 @@ def sweep(
     answer = write_sweep(data, found, folder, force)
     show_sweep(data, answer)
     typer.echo(f"Written to {folder}: report.html, summary.json, sweep.nc, plots.")
-
-
-def show_sweep(data: xr.Dataset, found: Answer) -> None:
-    """Print a sweep's table, notes and answer."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_WIDTH)
-    console.print(sweep_table(data, found))
-    for note in found.notes:
-        console.print(f"Note: {note}", markup=False, soft_wrap=True)
-    console.print(f"\n{found.sentence}", markup=False, soft_wrap=True, style="bold")
 
 
 def _executor(where: Where, processes: int | None, scheduler: str | None) -> Executor:

@@ -21,7 +21,7 @@ from .models import load_model, model_workload
 from .step.analytic import analytic_workload
 from .step.graph import structure
 from .step.overhead import cost_source
-from .step.synthetic import Cache, synthetic_log
+from .step.synthetic import LATE, Cache, synthetic_log
 from .step.timeline import Plan, Timeline, plan_steps, timeline
 from .step.workload import Workload, ready_after
 from .tasks.base import Task
@@ -91,31 +91,31 @@ class Timer:
 
     def variants(self, trajectory: Trajectory) -> Iterator[Variant]:
         """Yield the ways to play a trajectory: one or, for an uncompressed scheme, one for each size of bucket."""
-        plan, scheme = self.experiment.training, parse_scheme(trajectory.scheme)
-        own = self._partition(plan)
-        logs: Sequence[StepLog] = trajectory.logs
-        if self.experiment.workload.model is not None:
-            logs = self._relogged(trajectory, own, scheme)
-        bucket = plan.bucket if plan.message == "bucket" else None
-        yield Variant(bucket, logs, ready_after(own, self.workload))
-        if bucket is None or not isinstance(scheme, Dense):
-            return
-        seen = {own}
-        for size in self.experiment.baseline.buckets:
-            changed = plan.model_copy(update={"bucket": size, "first_bucket": min(size, plan.first_bucket)})
-            other = self._partition(changed)
-            if other not in seen:
-                seen.add(other)
-                yield Variant(size, self._relogged(trajectory, other, scheme), ready_after(other, self.workload))
+        scheme = parse_scheme(trajectory.scheme)
+        trained_so = self.experiment.workload.model is None
+        for place, (bucket_bytes, cut_so) in enumerate(self._partitions(scheme)):
+            logs: Sequence[StepLog] = trajectory.logs
+            if place or not trained_so:
+                logs = self._relogged(trajectory, cut_so, scheme)
+            yield Variant(bucket_bytes, logs, ready_after(cut_so, self.workload))
+
+    def untrained(self, scheme: str) -> list[Plan]:
+        """Return the plans of one step of a scheme that was not trained, after all its schedules have ended."""
+        parsed = parse_scheme(scheme)
+        logs = (
+            Variant(size, [self._made_up(cut_so, parsed, LATE)], ready_after(cut_so, self.workload))
+            for size, cut_so in self._partitions(parsed)
+        )
+        return [self._plan(variant) for variant in logs]
 
     def plans(self, trajectory: Trajectory) -> list[tuple[int | None, Plan]]:
         """Return the size of buckets and the plan of each variant."""
+        return [(variant.bucket_bytes, self._plan(variant)) for variant in self.variants(trajectory)]
+
+    def _plan(self, variant: Variant) -> Plan:
         experiment = self.experiment
         shared = (experiment.overhead, experiment.workload.device_model(), experiment.cluster.cluster())
-        return [
-            (variant.bucket_bytes, plan_steps(variant.logs, variant.ready, self.workload, *shared, experiment.timing))
-            for variant in self.variants(trajectory)
-        ]
+        return plan_steps(variant.logs, variant.ready, self.workload, *shared, experiment.timing)
 
     def timeline(self, trajectory: Trajectory) -> tuple[int | None, Timeline]:
         """Return the fastest variant's size of buckets and timeline."""
@@ -155,20 +155,37 @@ class Timer:
         shapes = load_model(name).parameters()
         return partition(shapes, plan.unit, plan.message, plan.bucket, plan.first_bucket)
 
+    def _partitions(self, scheme: Scheme) -> Iterator[tuple[int | None, Partition]]:
+        """Yield the plan's own cut and, for an uncompressed scheme, others with buckets of other sizes."""
+        plan = self.experiment.training
+        own = self._partition(plan)
+        bucketed = plan.message == "bucket"
+        yield plan.bucket if bucketed else None, own
+        seen = [own]
+        for size in self.experiment.baseline.buckets if bucketed and isinstance(scheme, Dense) else ():
+            changed = plan.model_copy(update={"bucket": size, "first_bucket": min(size, plan.first_bucket)})
+            other = self._partition(changed)
+            if other not in seen:
+                seen.append(other)
+                yield size, other
+
     def _relogged(self, trajectory: Trajectory, other: Partition, scheme: Scheme) -> list[StepLog]:
         """Return what another partition would have put on the wire, step by step.
 
         Steps of one structure, which schedules change, are taken to be alike: the first of them is made up.
         """
-        proxy = self.experiment.workload.model is not None
-        float64 = self.experiment.training.dtype == "float64" and not proxy
-        dtype = torch.float64 if float64 else torch.float32
-        workers = self.experiment.training.workers
         known: dict[tuple[object, ...], StepLog] = {}
         logs = []
         for step, log in enumerate(trajectory.logs):
             kind = structure(log)
             if kind not in known:
-                known[kind] = synthetic_log(other, scheme, workers, dtype=dtype, cache=self._synthetic, step=step)
+                known[kind] = self._made_up(other, scheme, step)
             logs.append(known[kind])
         return logs
+
+    def _made_up(self, other: Partition, scheme: Scheme, step: int) -> StepLog:
+        """Return what a scheme would put on the wire in a step."""
+        training = self.experiment.training
+        float64 = training.dtype == "float64" and self.experiment.workload.model is None
+        dtype = torch.float64 if float64 else torch.float32
+        return synthetic_log(other, scheme, training.workers, dtype=dtype, cache=self._synthetic, step=step)

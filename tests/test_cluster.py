@@ -170,6 +170,11 @@ FAULTS = [
     ({"profile": [{"link": "nics", "times": ["1 s"], "factors": [0.0]}]}, ["profile.0.factors.0", "greater than 0"]),
     ({"hosts": 2, "profile": [{"link": "x", "times": ["1 s"], "factors": [2.0]}]}, ["link = 'x'", "host0 up"]),
     ({"hosts": 2, "profile": 2 * [{"link": "nics", "times": ["1 s"], "factors": [2.0]}]}, ["has a profile already"]),
+    ({"background": [{"from": "host0", "to": "host99999999"}]}, ["no node 'host99999999'", "host0 to host1048575"]),
+    ({"hosts": 10**12}, ["hosts = 1000000000000", "less than or equal to 1048576"]),
+    ({"hosts": 2**18, "gpus": 8, "intra": INTRA}, ["hosts = 262144", "gpus = 8", "at most 1048576 GPUs"]),
+    ({"host": [{"which": "0-99999999999", "latency": "1 us"}]}, ["host99999999999", "host0 to host1048575"]),
+    ({"fabric": {**LEAVES, "spines": 10**9, "uplink": "1 Gbit/s"}}, ["fabric.spines", "1048576"]),
     ({"price": {"per_gpu_hour": -1.0}}, ["price.per_gpu_hour", "greater than 0"]),
     ({**GRAPH, "hosts": None}, ["'graph' needs hosts"]),
     ({**GRAPH, "upload": "1 Gbit/s"}, ["upload", "links have bandwidths"]),
@@ -214,6 +219,17 @@ def test_more_workers_than_gpus_are_refused():
             refused(9)
     with pytest.raises(InputError, match="workers = 0: allowed: 1 or more"):
         small.topology(0)
+
+
+def test_what_is_too_large_to_be_laid_out_is_refused():
+    leaves = cluster(fabric={"kind": "leaf-spine", "hosts_per_leaf": 1, "spines": 2**17, "uplink": "1 Gbit/s"})
+    leaves.topology(8)
+    with pytest.raises(InputError, match="fabric.spines = 131072: with 9 leaves; allowed: at most 1048576 uplinks"):
+        leaves.topology(9)
+    others = [{"from": "host0", "to": "host262143"}]
+    far = cluster(gpus=8, intra=INTRA, background=others)
+    with pytest.raises(InputError, match="workers = 1: they need 262144 hosts of 8 GPUs each; allowed: 1048576 GPUs"):
+        far.topology(1)
 
 
 def test_a_file_is_read_and_its_faults_are_said(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradwire.compressors.errors import InputError
-from gradwire.sim.network import ALGORITHMS, Schedule, parameter_server, schedule
+from gradwire.sim.network import ALGORITHMS, Schedule, critical_path, parameter_server, schedule
 from gradwire.sim.network.collectives import tree
 
 from .collectives_oracle import holdings
@@ -237,8 +237,31 @@ def test_mistakes_are_told_in_one_line(operation, algorithm, more, line):
         schedule(operation, (8, 8, 8), algorithm=algorithm, **more)
 
 
+@pytest.mark.parametrize("price", [schedule, critical_path], ids=["schedule", "closed form"])
+@pytest.mark.parametrize(
+    ("operation", "sent", "peers", "line"),
+    [
+        ("all-reduce", (-5, -5), (), "all-reduce: a worker hands over -5 bytes; allowed: 0 bytes or more"),
+        ("all-gather", (5, -1, 3), (), "all-gather: a worker hands over -1 bytes"),
+        ("all-reduce", (), (), "all-reduce: there are no workers; allowed: 1 or more"),
+        ("gossip", (1, 2), (), "operation 'gossip' is unknown; there are all-reduce, "),
+        ("broadcast", (8, 0, 0), (), r"broadcast: peers = \(\) must be the root alone, a worker from 0 to 2"),
+        ("broadcast", (8, 0, 0), (3,), r"broadcast: peers = \(3,\) must be the root alone"),
+        ("permute", (8, 8, 8), (5, -1, -1), r"permute: peers = \(5, -1, -1\) must tell for each of the 3 workers"),
+        ("permute", (8, 8, 8), (-2, -1, -1), "a worker from 0 to 2, or -1"),
+        ("permute", (8, 8, 8), (1,), "must tell for each of the 3 workers"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_told_in_one_line(price, operation, sent, peers, line):
+    with pytest.raises(InputError, match=line) as caught:
+        price(operation, sent, peers)
+    assert "\n" not in str(caught.value)
+
+
 def test_servers_must_be_named_once():
     with pytest.raises(InputError, match=r"servers = \(2, 2\) must name different nodes"):
         parameter_server((1, 1), (1, 1), (2, 2))
     with pytest.raises(InputError, match="2 workers push and 1 pull"):
         parameter_server((1, 1), (1,))
+    with pytest.raises(InputError, match="a worker pushes or pulls -1 bytes; allowed: 0 bytes or more"):
+        parameter_server((1, 1), (1, -1))

@@ -245,6 +245,21 @@ def test_what_has_no_meaning_is_refused():
         all_reduce_path("star", 10, 7)
     with pytest.raises(InputError, match="needs 2 hosts or more, of 2 workers or more each"):
         ring_across_hosts("all-reduce", 10, 4, 4)
+    with pytest.raises(InputError, match="a size is -5; allowed: 0 or more"):
+        all_reduce_path("ring", [3, -5], 4)
+    with pytest.raises(InputError, match="a number of workers or servers is 0; allowed: 1 or more"):
+        all_reduce_path("ring", 5, [4, 0])
+    with pytest.raises(InputError, match="a number of workers or servers is 0; allowed: 1 or more"):
+        parameter_server_path([1, 2], [3, 3], 2, servers=0)
+    for numbers, line in (
+        ((0.0, 1e-6, 0.0), "bandwidth_bps = 0; allowed: above 0"),
+        ((math.nan, 1e-6, 0.0), "bandwidth_bps = nan; allowed: above 0"),
+        (([1e9, -1e9], 1e-6, 0.0), r"bandwidth_bps = -1e\+09; allowed: above 0"),
+        ((1e9, -1e-6, 0.0), "latency_s = -1e-06; allowed: finite numbers of 0 or more"),
+        ((1e9, 1e-6, math.inf), "launch_s = inf; allowed: finite numbers of 0 or more"),
+    ):
+        with pytest.raises(InputError, match=line):
+            all_reduce_seconds("ring", 5, 4, *numbers)
 
 
 # -------------------------------------------------------------------------------------------------------------- arrays

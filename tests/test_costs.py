@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gradwire.compressors.errors import InputError
 from gradwire.compressors.wirelog import Collective
 from gradwire.sim.cluster.cluster import make_cluster
-from gradwire.sim.network import ALGORITHMS, Network
+from gradwire.sim.network import ALGORITHMS, Machine, Network, choose
 from gradwire.sim.network.costs import Batch, Costs
 from gradwire.sim.network.critical import ClosedFormError
 
@@ -180,6 +180,27 @@ def test_auto_says_what_it_chose_and_why():
     assert chosen == {1000: "double-tree", 10**9: "ring"}
     assert all(choice.reason.endswith("assuming ampere GPUs and 2 channels") for choice in costs.choices.values())
     assert all(choice.reason.startswith("NCCL 2.18 estimates") for choice in costs.choices.values())
+
+
+@pytest.mark.parametrize(
+    ("more", "workers", "gbit"),
+    [
+        ({}, 8, 100),
+        ({"host": [{"which": 7, "upload": "10 Gbit/s"}]}, 8, 10),
+        ({"host": [{"which": 8, "upload": "10 Gbit/s"}]}, 8, 100),  # has no workers
+        ({"gpus": 4, "intra": {"bandwidth": "40 Gbit/s", "latency": "1 us"}}, 8, 40),
+        ({"gpus": 4, "intra": {"bandwidth": "400 Gbit/s", "latency": "1 us"}}, 8, 100),
+        ({"gpus": 8, "intra": {"bandwidth": "400 Gbit/s", "latency": "1 us"}}, 8, 400),
+    ],
+)
+def test_nccls_model_is_told_the_slowest_links_and_the_gpus(more, workers, gbit):
+    keys = PLAIN | {"bandwidth": "100 Gbit/s"} | more
+    costs = Costs(make_cluster(keys), workers, {"all-reduce": "auto"}, generation="volta")
+    costs.algorithm("all-reduce", 10**6)
+    nvlink = "intra" in more and more["intra"]["bandwidth"] == "400 Gbit/s"
+    machine = Machine(gbit * 1e9, nvlink, generation="volta")
+    expected = choose("all-reduce", 10**6, workers, -(-workers // more.get("gpus", 1)), machine)
+    assert list(costs.choices.values()) == [expected]
 
 
 @pytest.mark.parametrize(("workers", "gpus", "even"), [(3, 8, True), (9, 4, False), (6, 4, False), (8, 4, True)])

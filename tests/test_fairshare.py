@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simpy import Environment
 
 from gradwire.compressors.errors import InputError
+from gradwire.sim.cluster import load_cluster
 from gradwire.sim.cluster.topology import Terms
+from gradwire.sim.network import Network
 from gradwire.sim.network.schedule import Schedule, Transfer
 from gradwire.sim.network.traffic import Traffic
 
@@ -256,6 +259,7 @@ def test_a_link_without_capacity_stands_still():
     ("transfers", "said"),
     [
         ([Transfer(0, 1, -5)], "transfer 0 has -5 bytes; a transfer has 0 bytes or more"),
+        ([Transfer(0, 1, 5), Transfer(0, -1, 5)], "transfer 1 is of worker -1; workers count from 0"),
         ([Transfer(0, 1, 5, (3,))], "a transfer waits for one that is not among the schedule's 1"),
         (
             [Transfer(0, 1, 5, (1,)), Transfer(0, 1, 5, (2,)), Transfer(0, 1, 5, (1,))],
@@ -266,3 +270,23 @@ def test_a_link_without_capacity_stands_still():
 def test_schedules_that_cannot_be_played(transfers, said):
     with pytest.raises(InputError, match=said):
         Schedule.of(transfers)
+
+
+def built(sizes, after):
+    """Transfers from worker 0 to 1, each after one other, put together without a check."""
+    count = len(sizes)
+    ends = np.zeros(count, np.int64), np.ones(count, np.int64)
+    return Schedule(*ends, np.array(sizes), np.arange(count + 1), np.array(after), np.zeros(count, np.bool_))
+
+
+def test_unchecked_schedules_are_refused_where_they_are_played():
+    """Sizes when they are put in, which takes no time; a cycle when nothing moves any more."""
+    cluster = load_cluster("ethernet-10g")
+    for schedule, said in (
+        (built([5, -5], [1, 0]), "transfer 1 has -5 bytes"),
+        (built([5, 5], [1, 0]), "transfers 0, 1 wait for each other in a cycle"),
+    ):
+        env = Environment()
+        network = Network(env, cluster, 2)
+        with pytest.raises(InputError, match=said):
+            env.run(until=network.play(schedule, cluster.terms(5)))

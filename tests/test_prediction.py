@@ -186,7 +186,7 @@ def test_algorithms_are_those_asked_for_or_nccls():
     made = predict(job(workers=10_000, timing={"all_reduce": "auto"}))
     assert {one.size_bytes for one in made.algorithms} == set(made.sent_bytes)
     for one in made.algorithms:
-        choice = choose("all-reduce", one.size_bytes, 10_000, 10_000, Machine(TEN_GIGABIT))
+        choice = choose("all-reduce", one.size_bytes, 10_000, 10_000, Machine(TEN_GIGABIT, generation="volta"))
         assert (one.name, one.why) == (choice.algorithm, choice.reason)
 
 
@@ -325,3 +325,10 @@ def test_what_cannot_be_played_is_refused_at_once():
     with pytest.raises(InputError, match=r"workers = 4096: .* play all-reduce \(ring\), .* at most 2048") as caught:
         predict(job(workers=4096, cluster="leaf-spine-25g"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("device", "generation"), [("v100", "volta"), ("a100", "ampere"), ("h100", "hopper")])
+def test_nccls_model_is_told_the_device(device, generation):
+    data = {"model": "resnet18", "workload": {"device": device}, "timing": {"all_reduce": "auto"}}
+    prediction = predict(make_job(data))
+    assert {f"assuming {generation} GPUs and 2 channels" in one.why for one in prediction.algorithms} == {True}

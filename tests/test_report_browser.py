@@ -307,6 +307,31 @@ def test_links_inside_of_a_host_do_not_feel_the_sliders_and_count_as_in_python(b
     assert shown["rows"][0][12] > 0  # communication is exposed
 
 
+def test_rarer_verdicts_are_worded_as_in_python(browser, tmp_path):
+    big, small = (plan([(summed(1, size, 4),)] * STEPS) for size in (4_000_000, 400_000))
+    good, never = curve(0.2, 0, final=0.92), curve(0.01, 0, final=0.6)
+    dense, slow = (Candidate(DENSE, True, None, 4, ((big,),), (one,)) for one in (good, never))
+
+    def rival(plan, curve, name=TOPK):
+        return Candidate(name, False, None, 4, ((plan,),), (curve,))
+
+    cases = {
+        "It makes no difference: ": [dense, rival(big, good)],
+        "Compress only if a worse model will do: ": [dense, rival(small, curve(0.2, 0, final=0.8))],
+        "Do not compress: no compressing scheme reached ": [dense, rival(small, never)],
+        "Do not compress: at best, ": [dense, rival(big, curve(0.1, 0)), rival(big, curve(0.12, 0), "qsgd")],
+        "Compress: ef(topk(density=0.01)) reaches ": [slow, rival(big, good)],
+        "Nothing to decide: ": [dense],
+        "Cannot say: there is no uncompressed scheme": [rival(big, good)],
+    }
+    start = replace(START, density=None)
+    for words, schemes in cases.items():
+        with opened(browser, explorer_page(tmp_path, schemes, start)) as at:
+            shown = at.evaluate(STATE)
+            check(shown, schemes, start)
+        assert shown["verdict"].startswith(words)
+
+
 def test_what_failed_before_its_first_step_has_no_numbers(browser, tmp_path):
     failed = Curve(np.array([0]), np.array([0.1]), "diverged at step 1: loss is nan", None)
     trained = plan([(summed(0, 1_000_000, 4),)] * STEPS)

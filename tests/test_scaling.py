@@ -119,13 +119,33 @@ def test_the_figure_has_a_line_a_scheme_and_the_ideal(strong):
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [("4", [4]), ("2,4, 12", [2, 4, 12]), ("4,2,4", [2, 4]), ("2..1024", [2**i for i in range(1, 11)]),
-     ("3..20", [3, 6, 12]), ("5..5", [5])],
+     ("3..20", [3, 6, 12]), ("5..5", [5]), ("2,4,...,16", [2, 4, 8, 16]), ("3, 6, ..., 25", [3, 6, 12, 24])],
 )  # fmt: skip
 def test_numbers_of_workers_are_read(text, numbers):
     assert read_workers(text) == numbers
 
 
-@pytest.mark.parametrize("text", ["", "2,", "0", "-1", "2...8", "..8", "8..2", "two", "2..4..8", "1.5", "²"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2,",
+        "0",
+        "-1",
+        "2...8",
+        "..8",
+        "8..2",
+        "two",
+        "2..4..8",
+        "1.5",
+        "²",
+        "2,5,...,16",
+        "0,0,...,8",
+        "2,4,...",
+        "2,4,...,16,32",
+        "2,...,16",
+    ],
+)
 def test_numbers_of_workers_that_are_none(text):
     with pytest.raises(InputError, match="--scaling") as caught:
         read_workers(text)

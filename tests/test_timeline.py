@@ -1,6 +1,7 @@
 """Timelines: small steps by hand, any step by its longest path, and both engines against each other."""
 
 import itertools
+import math
 from functools import cache
 from math import ceil, log2, prod
 
@@ -178,13 +179,12 @@ def collective_s(collective, point):
 
 
 def work_s(log, phase):
-    """Kernels of 1 ms and 1 ns a value and pass; gathered payloads are decoded for each worker."""
+    """Kernels of 1 ms and 1 ns a value and pass; a gathered codec's payloads are decoded for each worker."""
     total = 0.0
     for work in log.work:
         passes = PASSES[work.scheme][("encode", "between", "decode").index(phase)]
         once = work.units * (1e-3 + passes * prod(work.shape) * 1e-9) if passes else 0.0
-        last = [c.operation for c in log.collectives if c.round == log.rounds - 1]
-        gathers = work.scheme == "gathered" or (work.scheme == "rounds" and "all-gather" in last)
+        gathers = work.scheme == "gathered"
         total += once * (len(log.collectives[0].sent_bytes) if phase == "decode" and gathers else 1)
     return total
 
@@ -351,6 +351,21 @@ def test_many_points_need_a_cluster_of_three_numbers(more, words):
     with pytest.raises(InputError, match=words) as caught:
         plan.run_s([1e9, 1e12], 0.0, 0.0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("point", "line"),
+    [
+        (([1e9, 0.0], 0.0, 0.0), "bandwidth_bps = 0; allowed: above 0"),
+        ((1e9, -1.0, 0.0), "latency_s = -1; allowed: finite numbers of 0 or more"),
+        ((1e9, 0.0, math.nan), "launch_s = nan; allowed"),
+        ((1e9, 0.0, 0.0, -1.0), "factor = -1; allowed"),
+    ],
+)
+def test_points_that_no_cluster_has_are_refused(point, line):
+    plan = plan_steps([TWO_GATHERS], (0, 1), TWO_LAYERS, GIVEN, DEVICE, make_cluster(*SLOW), parse=parse)
+    with pytest.raises(InputError, match=line):
+        plan.run_s(*point)
 
 
 def test_many_points_within_one_host():

@@ -9,9 +9,7 @@ from ..formatting import MISSING, format_seconds, format_target
 from ..verdict import verdict
 from .frame import Cell, Section, TableRow, bullets, experiment_section, figures, hint, page, table, verdict_section
 
-_REAL = (
-    "Losses and metrics come from real training; times come from a simulated cluster, not from this machine's clock."
-)
+REAL = "Losses and metrics come from real training; times come from a simulated cluster, not from this machine's clock."
 
 
 def report_html(dataset: xr.Dataset, comparison: Comparison, explorer: str | None = None) -> str:
@@ -37,7 +35,7 @@ def report_html(dataset: xr.Dataset, comparison: Comparison, explorer: str | Non
         *([] if explorer is None else [explorer_section(explorer)]),
         _training(dataset),
         _step(dataset, comparison),
-        Section("caveats", "What to keep in mind", bullets([_REAL, *comparison.notes])),
+        Section("caveats", "What to keep in mind", bullets([REAL, *comparison.notes])),
         experiment_section(str(attrs["experiment"])),
     ]
     title = attrs.get("title") or f"{attrs['task']} on {attrs['workers']} workers, {attrs['cluster']}"

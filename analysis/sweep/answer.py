@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -63,13 +63,7 @@ class Achieved:
     @property
     def name(self) -> str:
         """The scheme with its parameters as far as they are axes, and the other axes that change what it learns."""
-        text, others = self.scheme, []
-        for axis, value in self.at.items():
-            told = f"{value:g}" if isinstance(value, float) else str(value)
-            filled = re.sub(_open_parameter(axis), f"{axis.removeprefix(SCHEME)}={told}", text)
-            others += [f"{axis} {told}"] if filled == text else []
-            text = filled
-        return ", ".join([text, *others])
+        return named(self.scheme, self.at)
 
 
 @dataclass(frozen=True)
@@ -138,6 +132,37 @@ def harms(means: xr.Dataset) -> xr.DataArray:
     return ~(gain >= -HARM * abs(reference))
 
 
+def fills(axis: str, label: str) -> bool:
+    """Return whether a label leaves open the parameter that an axis fills."""
+    return re.search(_open_parameter(axis), label) is not None
+
+
+def named(label: str, at: Mapping[str, object]) -> str:
+    """Return a scheme with the parameters that its label leaves open, and other axes behind it.
+
+    >>> named("ef(topk(density))", {"density": 0.01, "workers": 8})
+    'ef(topk(density=0.01)), workers 8'
+    """
+    others = []
+    for axis, value in at.items():
+        told = f"{value:g}" if isinstance(value, float) else str(value)
+        filled = re.sub(_open_parameter(axis), f"{axis.removeprefix(SCHEME)}={told}", label)
+        others += [f"{axis} {told}"] if filled == label else []
+        label = filled
+    return ", ".join([label, *others])
+
+
+def own_points(data: xr.Dataset, label: str, dims: Sequence[str]) -> Iterator[tuple[dict[str, int], dict[str, object]]]:
+    """Yield the points of some axes at which a scheme differs: each one's place on the axes, and its name.
+
+    On an axis of a parameter that the scheme does not have, only the first place is taken.
+    """
+    own = [dim for dim in dims if not _is_parameter(data, dim) or fills(dim, label)]
+    for index in product(*(range(data.sizes[dim]) for dim in own)):
+        at = {dim: np.asarray(data[dim].values[k]).item() for dim, k in zip(own, index, strict=True)}
+        yield {**dict.fromkeys(dims, 0), **dict(zip(own, index, strict=True))}, at
+
+
 def _open_parameter(axis: str) -> str:
     """Return a pattern of a scheme's parameter that a label leaves open."""
     return rf"\b{re.escape(axis.removeprefix(SCHEME))}\b(?!=)"
@@ -148,10 +173,8 @@ def _rows(data: xr.Dataset, means: xr.Dataset) -> Iterator[Achieved]:
     learnt = [str(dim) for dim in means["steps_to_target"].dims if dim != "scheme"]
     harmful = harms(means)
     for i, label in enumerate(map(str, data["scheme"].values)):
-        own = [dim for dim in learnt if not _is_parameter(data, dim) or re.search(_open_parameter(dim), label)]
-        for index in product(*(range(data.sizes[dim]) for dim in own)):
-            where = {"scheme": i, **dict.fromkeys(learnt, 0), **dict(zip(own, index, strict=True))}
-            at = {dim: np.asarray(data[dim].values[k]).item() for dim, k in zip(own, index, strict=True)}
+        for place, at in own_points(data, label, learnt):
+            where = {"scheme": i, **place}
             yield _row(label, at, means.isel(where), bool(harmful.isel(where)), measured_by(data))
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from importlib.metadata import version
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
+from ...sim.models import load_model
 from ...sim.network.critical import FloatArray
 from ...sim.step.phases import Phases
 from ...sim.training.tuning import first_at_target
@@ -112,6 +114,7 @@ def _attributes(sweep: Sweep) -> dict[str, Any]:
         "workers": training.workers,
         "cluster": experiment.cluster.label,
         "device": experiment.workload.device,
+        "elements": _elements(sweep),
         "axes": [axis.name for axis in sweep.grid.axes],
         "engines": sorted({times.engine for times in sweep.times.values()}),
         "experiment": experiment.to_toml(task),
@@ -121,6 +124,13 @@ def _attributes(sweep: Sweep) -> dict[str, Any]:
         **({"tuned_rates": list(experiment.tune.learning_rates)} if experiment.tune.learning_rates else {}),
         **({} if experiment.workload.model is None else {"proxy": experiment.workload.model}),
     }
+
+
+def _elements(sweep: Sweep) -> int:
+    """Return how many values the gradient has that is timed, at the first point."""
+    first = sweep.trajectories[sweep.cells[0].order.key]
+    name = sweep.grid.first.workload.model
+    return first.parameters if name is None else sum(prod(shape) for _, shape in load_model(name).parameters())
 
 
 def _only_timed(key: str, grid: Grid) -> bool:

@@ -8,8 +8,11 @@ import tomli_w
 import xarray as xr
 
 from ..place import Kind, read_data, write_whole
+from ..sweep_plots import sweep_figures
 from .answer import Answer, answer
+from .crossings import lines
 from .grid import Grid
+from .report import sweep_html
 from .summary import sweep_summary
 from .sweep import Sweep
 
@@ -45,6 +48,11 @@ def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = Fals
         text = json.dumps(sweep_summary(data, found), indent=2) + "\n"
         (new / "summary.json").write_text(text, encoding="utf-8")
         data.to_netcdf(new / SWEEP.data, engine="h5netcdf")
+        drawn = sweep_figures(data, break_even=lines(data))
+        for name, figure in drawn.items():
+            figure.savefig(new / f"{name}.png", dpi=150, metadata={"Software": None})
+        page = sweep_html(data, sweep, found, drawn, sweep_toml(data, sweep.grid))
+        (new / "report.html").write_text(page, encoding="utf-8")
 
     write_whole(folder, force, SWEEP, fill)
     return found

@@ -31,7 +31,7 @@ def over_seeds(data: xr.Dataset) -> xr.Dataset:
         name = str(key)
         if "seed" not in values.dims:
             new[name] = values
-        elif values.dtype == object:
+        elif values.dtype.kind in "OU":  # texts, from memory or from a file
             new[name] = _first_fault(values) if name == "status" else values.isel(seed=0, drop=True)
         else:
             new.update(_interval(name, values))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...compressors.errors import InputError
 from .graph import Edge, GraphWays
+from .sections import MOST
 from .topology import NO_LINK, Changes, FloatArray, Flows, Hosts, IntArray, Topology, Ways, pack
 from .ways import LeafSpineWays, SwitchWays
 
@@ -63,13 +64,18 @@ def host_count(cluster: Cluster, workers: int) -> int:
     Raises
     ------
     InputError
-        If there are fewer GPUs than workers.
+        If there are fewer GPUs than workers, or more than can be laid out.
     """
     if workers < 1:
         raise InputError(f"workers = {workers}: allowed: 1 or more")
     if cluster.hosts is None:
         named = [node_number(cluster, end) for flow in cluster.background for end in (flow.src, flow.dst)]
-        return max(-(-workers // cluster.gpus), *(number + 1 for number in named), 1)
+        hosts = max(-(-workers // cluster.gpus), *(number + 1 for number in named), 1)
+        if hosts * cluster.gpus > MOST:
+            raise InputError(
+                f"workers = {workers}: they need {hosts} hosts of {cluster.gpus} GPUs each; allowed: {MOST} GPUs in all"
+            )
+        return hosts
     gpus = cluster.hosts * cluster.gpus
     if workers > gpus:
         raise InputError(
@@ -120,13 +126,13 @@ def node_number(cluster: Cluster, name: str) -> int:
     """
     digits = name.removeprefix("host")
     is_number = name.startswith("host") and digits.isascii() and digits.isdigit() and str(int(digits)) == digits
-    if is_number and (cluster.hosts is None or int(digits) < cluster.hosts):
+    if is_number and int(digits) < (MOST if cluster.hosts is None else cluster.hosts):
         return int(digits)
     switches = cluster.fabric.switches or ()
     if name in switches and cluster.hosts is not None:
         return cluster.hosts + switches.index(name)
-    last = "..." if cluster.hosts is None else f"host{cluster.hosts - 1}"
-    raise InputError(f"there is no node {name!r}; allowed: {', '.join([f'host0 to {last}', *switches])}")
+    last = (MOST if cluster.hosts is None else cluster.hosts) - 1
+    raise InputError(f"there is no node {name!r}; allowed: {', '.join([f'host0 to host{last}', *switches])}")
 
 
 def graph_ways(cluster: Cluster, hosts: int) -> GraphWays:
@@ -162,9 +168,12 @@ def _ways(cluster: Cluster, hosts: int) -> Ways:
         return SwitchWays(None if fabric.core is None else fabric.core * cluster.efficiency)
     assert fabric.hosts_per_leaf is not None
     assert fabric.spines is not None
+    leaves = -(-hosts // fabric.hosts_per_leaf)
+    if leaves * fabric.spines > MOST:
+        raise InputError(f"fabric.spines = {fabric.spines}: with {leaves} leaves; allowed: at most {MOST} uplinks")
     return LeafSpineWays(
         fabric.hosts_per_leaf,
-        -(-hosts // fabric.hosts_per_leaf),
+        leaves,
         fabric.spines,
         uplink_bps(cluster) * cluster.efficiency,
         fabric.ecmp or "hash",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...compressors.errors import InputError
 from .build import graph_ways, node_number, topology
+from .sections import MOST
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -40,6 +41,8 @@ def check(cluster: Cluster) -> None:
 
 
 def _check_hosts(cluster: Cluster) -> None:
+    if (cluster.hosts or 1) * cluster.gpus > MOST:
+        raise InputError(f"hosts = {cluster.hosts}: with gpus = {cluster.gpus} a host; allowed: at most {MOST} GPUs")
     if cluster.gpus > 1 and cluster.intra is None:
         raise InputError(f"gpus = {cluster.gpus}: needs the table intra, which says what connects the GPUs of a host")
     if cluster.gpus == 1 and cluster.intra is not None:
@@ -49,8 +52,9 @@ def _check_hosts(cluster: Cluster) -> None:
         if latter.start < former.stop:
             raise InputError(f"host: host{latter.start} is in more than one table; allowed: one")
     last = max((numbers[-1] for numbers in ranges), default=0)
-    if cluster.hosts is not None and last >= cluster.hosts:
-        raise InputError(f"host: host{last} is not there; allowed: host0 to host{cluster.hosts - 1}")
+    hosts = MOST if cluster.hosts is None else cluster.hosts
+    if last >= hosts:
+        raise InputError(f"host: host{last} is not there; allowed: host0 to host{hosts - 1}")
 
 
 def _check_pieces(cluster: Cluster) -> None:

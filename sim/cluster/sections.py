@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..units import Bandwidth, Duration, SizeOrZero
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+MOST = 2**20
+"""Hosts, GPUs and uplinks have an entry each in tables, so that numbers of them are limited."""
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Factor = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]

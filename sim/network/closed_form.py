@@ -24,7 +24,7 @@ from .closed_form_hosts import hierarchical_paths, ring_across_hosts
 from .collectives import PIECES, check, chunk_matrix, equal
 from .collectives.exchange import permuted
 from .collectives.hierarchical import grouped
-from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
+from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray, check_sizes
 
 __all__ = [
     "ClosedFormError",
@@ -77,7 +77,7 @@ def critical_path(
         If no closed form is exact: a direct all-to-all of unequal chunks, very small payloads in a double tree.
     """
     sent = np.asarray(sent_bytes, np.int64)
-    algorithm = check(operation, sent, algorithm, pieces)
+    algorithm = check(operation, sent, algorithm, pieces, peers)
     workers = sent.shape[-1]
     largest = np.asarray(sent.max(axis=-1))
     reduced: ArrayLike = 0
@@ -121,9 +121,12 @@ def parameter_server_path(push_bytes: ArrayLike, pull_bytes: ArrayLike, workers:
 
     Raises
     ------
+    InputError
+        If a size is negative, or there is no worker or no server.
     ClosedFormError
         If several servers have shards of unequal payloads.
     """
+    check_sizes((push_bytes, pull_bytes), (workers, servers))
     push, pull = (np.broadcast_to(v, (*np.shape(v)[:-1], workers)) for v in (push_bytes, pull_bytes))
     if servers > 1 and ((push != push[..., :1]).any() or (pull != pull[..., :1]).any()):
         raise ClosedFormError("unequal payloads share the links of several servers")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ...compressors.errors import InputError
 from .closed_form_hosts import hierarchical_paths
 from .collectives import PIECES, tree
-from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
+from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray, check_numbers, check_sizes
 
 
 def all_reduce_seconds(
@@ -30,9 +30,12 @@ def all_reduce_seconds(
 
     Raises
     ------
-    InputError, ClosedFormError
+    InputError
+        If a link has no bandwidth, or a time is negative; and as :func:`all_reduce_path`.
+    ClosedFormError
         As :func:`all_reduce_path`.
     """
+    check_numbers(bandwidth_bps=bandwidth_bps, latency_s=latency_s, launch_s=launch_s)
     path = all_reduce_path(algorithm, size_bytes, workers)
     return path.seconds(bandwidth_bps, latency_s, launch_s, reduce_bytes_per_s)
 
@@ -55,10 +58,11 @@ def all_reduce_path(
     Raises
     ------
     InputError
-        If the algorithm is unknown, or hosts do not divide workers.
+        If the algorithm is unknown, a size is negative, there is no worker, or hosts do not divide workers.
     ClosedFormError
         If payloads are so small that the double tree's longest chain depends on the cluster.
     """
+    check_sizes((size_bytes,), (workers,))
     size, count = np.broadcast_arrays(np.asarray(size_bytes, np.int64), np.asarray(workers, np.int64))
     match algorithm:
         case "ring":

@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 from ...compressors.errors import InputError
 from ...compressors.wirelog import Collective, Operation
 from ..cluster import Cluster
+from ..cluster.build import nic_rates
 from ..cluster.topology import Terms
 from ..cluster.uniform import Uniform
 from .closed_form import all_reduce_path, critical_path, hierarchical_paths, ring_across_hosts
 from .collectives import ALGORITHMS, equal, schedule
 from .critical import ClosedFormError, CriticalPath, FloatArray, IntArray
 from .schedule import BoolArray, Schedule
-from .tuning import Choice, Machine, choose
+from .tuning import Choice, Generation, Machine, choose
 
 AUTO = "auto"
 """In place of an algorithm: the one that NCCL would take for this size on this cluster."""
@@ -82,6 +83,8 @@ class Costs:
         The algorithm of each operation, or ``auto``; without an entry, the first of :data:`ALGORITHMS`.
     gathers : {"padded", "exact"}
         Whether the payloads of an all-gather are padded to the largest, as backends without an all-gatherv need it.
+    generation : {"volta", "ampere", "hopper"}
+        Of the GPUs, for NCCL's model.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class Costs:
         workers: int,
         algorithms: Mapping[Operation, str] | None = None,
         gathers: Gathers = "padded",
+        generation: Generation = "ampere",
     ) -> None:
         self.cluster = cluster
         self.workers = workers
@@ -104,6 +108,7 @@ class Costs:
                 allowed = ", ".join((AUTO, *ALGORITHMS[operation]))
                 raise InputError(f"algorithm {name!r} of {operation} is unknown; allowed: {allowed}")
         self.gathers = gathers
+        self.generation: Generation = generation
         self.uniform = cluster.uniform(workers)
         self.choices: dict[tuple[Operation, int], Choice] = {}
         """What was chosen by NCCL's model, by operation and size in bytes."""
@@ -166,11 +171,13 @@ class Costs:
 
     @cached_property
     def _machine(self) -> Machine:
-        """What NCCL's model knows of the cluster; NVLink is told from PCIe by its rate."""
+        """What NCCL's model knows of the cluster: its slowest links; NVLink is told from PCIe by its rate."""
         intra = self.cluster.intra
-        inside_bps = 0.0 if intra is None else intra.bandwidth
-        bandwidth_bps = self.cluster.bandwidth if self._hosts > 1 or intra is None else inside_bps
-        return Machine(bandwidth_bps, nvlink=inside_bps > _PCIE_BPS)
+        tiers = [] if intra is None else [intra.bandwidth]
+        if self._hosts > 1 or intra is None:
+            tiers += [float(rates.min()) for rates in nic_rates(self.cluster, self._hosts)]
+        nvlink = intra is not None and intra.bandwidth > _PCIE_BPS
+        return Machine(min(tiers), nvlink, self.generation)
 
     def groups(self) -> list[list[int]]:
         """Return the workers of each host."""

@@ -1,9 +1,12 @@
 """The critical path: the chain of transfers that a collective's duration consists of."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ...compressors.errors import InputError
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -56,3 +59,21 @@ class CriticalPath(NamedTuple):
     def then(self, other: "CriticalPath") -> "CriticalPath":
         """Return the path of two collectives, one after the other."""
         return CriticalPath(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def check_sizes(sizes: Sequence[ArrayLike], counts: Sequence[ArrayLike]) -> None:
+    """Refuse sizes below 0, and numbers of workers or servers below 1."""
+    for least, kind, arrays in ((0, "a size", sizes), (1, "a number of workers or servers", counts)):
+        for values in arrays:
+            if (low := np.asarray(values).min(initial=least)) < least:
+                raise InputError(f"{kind} is {low}; allowed: {least} or more")
+
+
+def check_numbers(**numbers: ArrayLike) -> None:
+    """Refuse numbers of a cluster, by name, that no cluster has: bandwidths must be above 0, all others 0 or more."""
+    for name, values in numbers.items():
+        array = np.asarray(values, np.float64)
+        good = array > 0 if name == "bandwidth_bps" else (array >= 0) & (array < np.inf)
+        if not good.all():
+            allowed = "above 0" if name == "bandwidth_bps" else "finite numbers of 0 or more"
+            raise InputError(f"{name} = {array[~good].flat[0]:g}; allowed: {allowed}")

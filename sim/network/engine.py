@@ -40,7 +40,7 @@ class Network:
         self.env = env
         self.traffic = Traffic(cluster.topology(workers), start_s)
         self._reduce_bytes_s = math.inf if cluster.reduce is None else cluster.reduce
-        self._waiting: dict[int, Event] = {}
+        self._waiting: dict[int, tuple[Schedule, Event]] = {}
         self._woken = env.event()
         env.process(self._drive())
 
@@ -58,11 +58,18 @@ class Network:
         -------
         simpy.Event
             Happens when the last transfer is done.
+
+        Raises
+        ------
+        InputError
+            As :meth:`Traffic.add`; where the environment runs, if transfers wait for each other, or for a link that has
+            no bandwidth left.
         """
         done = self.env.event()
         if not len(schedule):
             return done.succeed()
-        self._waiting[self.traffic.add(schedule, self.env.now, terms, self._reduce_bytes_s)] = done
+        number = self.traffic.add(schedule, self.env.now, terms, self._reduce_bytes_s)
+        self._waiting[number] = schedule, done
         if not self._woken.triggered:
             self._woken.succeed()
         return done
@@ -77,7 +84,9 @@ class Network:
             ended = self.traffic.advance(horizon_s)
             reached_s = self.traffic.now_s if ended else horizon_s
             if math.isinf(reached_s):
+                for schedule, _ in self._waiting.values():
+                    schedule.check()
                 raise InputError("cluster: transfers stand still, for some link has no bandwidth left")
             yield self.env.timeout(max(0.0, reached_s - self.env.now))
             for number in [number for number in self._waiting if self.traffic.done(number)]:
-                self._waiting.pop(number).succeed()
+                self._waiting.pop(number)[1].succeed()

@@ -52,7 +52,7 @@ class Schedule:
         Raises
         ------
         InputError
-            If a size is negative, a transfer waits for one that does not exist, or some wait for each other.
+            As :meth:`check`.
         """
         listed = list(transfers)
         counts = [0, *(len(transfer.after) for transfer in listed)]
@@ -82,16 +82,30 @@ class Schedule:
         Raises
         ------
         InputError
-            If a size is negative, a transfer waits for one that does not exist, or some wait for each other.
+            As :meth:`check_numbers`, or if transfers wait for each other.
+        """
+        self.check_numbers()
+        if stuck := self._stuck():
+            names = ", ".join(map(str, stuck[:8])) + (", ..." if len(stuck) > 8 else "")
+            raise InputError(f"transfers {names} wait for each other in a cycle")
+
+    def check_numbers(self) -> None:
+        """Refuse numbers that mean nothing; unlike the search for cycles, this takes no time.
+
+        Raises
+        ------
+        InputError
+            If a size is negative, there is no such worker, or a transfer waits for one that does not exist.
         """
         if len(self) and self.bytes.min() < 0:
             worst = int(self.bytes.argmin())
             raise InputError(f"transfer {worst} has {self.bytes[worst]} bytes; a transfer has 0 bytes or more")
+        for workers in (self.src, self.dst):
+            if len(self) and workers.min() < 0:
+                worst = int(workers.argmin())
+                raise InputError(f"transfer {worst} is of worker {workers[worst]}; workers count from 0")
         if len(self.after) and not (self.after.min() >= 0 and self.after.max() < len(self)):
             raise InputError(f"a transfer waits for one that is not among the schedule's {len(self)}")
-        if stuck := self._stuck():
-            names = ", ".join(map(str, stuck[:8])) + (", ..." if len(stuck) > 8 else "")
-            raise InputError(f"transfers {names} wait for each other in a cycle")
 
     def _stuck(self) -> list[int]:
         """Return the transfers that can never start."""

@@ -126,7 +126,14 @@ class Traffic:
         -------
         int
             Its number, for :meth:`done`.
+
+        Raises
+        ------
+        InputError
+            As :meth:`Schedule.check_numbers`, or if a worker is not on the topology. Cycles are not looked for: they
+            stand still.
         """
+        schedule.check_numbers()
         self._drop_ended()
         first, collective, more = len(self._transfers), len(self._left), len(schedule)
         launched_s = at_s + terms.launch_s

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..cluster.cluster import unknown_name
+from ..network.tuning import Generation
 from ..units import ByteRate, Duration, FlopRate
 
 
@@ -34,6 +35,8 @@ class Device(BaseModel):
         The bandwidth of its memory.
     kernel_launch : float, s
         What each kernel costs besides its arithmetic and its memory traffic.
+    generation : {"volta", "ampere", "hopper"}
+        What NCCL's choice of an algorithm takes it for.
     source : DeviceSources
     """
 
@@ -44,6 +47,7 @@ class Device(BaseModel):
     efficiency: float = Field(gt=0, le=1)
     memory: ByteRate
     kernel_launch: Duration
+    generation: Generation = "ampere"
     source: DeviceSources = DeviceSources()
 
     def compute_s(self, flops: float, memory_bytes: float, kernels: float) -> float:

@@ -12,7 +12,7 @@ from ...compressors.spec import parse_scheme
 from ...compressors.wirelog import StepLog
 from ..cluster import Cluster
 from ..network.costs import Costs
-from ..network.critical import ClosedFormError, FloatArray, IntArray
+from ..network.critical import ClosedFormError, FloatArray, IntArray, check_numbers
 from .closed_form import Priced, activities, price, step_times
 from .device import Device
 from .events import play_step
@@ -105,7 +105,8 @@ class Plan:
         Raises
         ------
         InputError
-            If :meth:`one_point_only` says why not.
+            If :meth:`one_point_only` says why not, a bandwidth is not above 0, or another number is below 0 or not
+            finite.
 
         Notes
         -----
@@ -138,6 +139,7 @@ class Plan:
         if reason := self.one_point_only():
             raise InputError(reason)
         assert self.priced is not None
+        check_numbers(**dict(zip(("bandwidth_bps", "latency_s", "launch_s", "factor"), point, strict=True)))
         points = [np.asarray(value, np.float64)[..., None] for value in point]
         for i, (graph, priced) in enumerate(zip(self.graphs, self.priced, strict=True)):
             size = len(graph.logs)
@@ -304,7 +306,8 @@ def plan_steps(
     for i, members in enumerate(groups.values()):
         graph[members], row[members] = i, range(len(members))
     graphs = tuple(builder.graph([distinct[i] for i in members]) for members in groups.values())
-    costs = tuple(Costs(cluster, _workers(distinct), options.algorithms, options.gathers) for _ in graphs)
+    workers = _workers(distinct)
+    costs = tuple(Costs(cluster, workers, options.algorithms, options.gathers, device.generation) for _ in graphs)
     try:
         priced = tuple(price(*pair, options) for pair in zip(graphs, costs, strict=True))
     except ClosedFormError as error:

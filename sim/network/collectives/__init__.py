@@ -70,10 +70,11 @@ def schedule(
     Raises
     ------
     InputError
-        If the algorithm is unknown or cannot serve so many workers, groups are unequal, the matrix of chunks is not
-        square, buffers that are to be summed differ in length, or two workers permute to the same one.
+        If the operation or the algorithm is unknown, the algorithm cannot serve so many workers, a size is negative,
+        groups are unequal, the matrix of chunks is not square, buffers that are to be summed differ in length, a peer
+        is no worker, or two workers permute to the same one.
     """
-    checked = check(operation, sent_bytes, algorithm, pieces)
+    checked = check(operation, sent_bytes, algorithm, pieces, peers)
     sent = np.array(sent_bytes, np.int64)
     match operation:
         case "all-reduce":
@@ -112,19 +113,40 @@ def _all_reduce(algorithm: str, size: int, workers: int, groups: Sequence[Sequen
     return ring.all_reduce(size, workers)
 
 
-def check(operation: Operation, sent_bytes: Sequence[int] | IntArray, algorithm: str, pieces: int) -> str:
+def check(
+    operation: Operation, sent_bytes: Sequence[int] | IntArray, algorithm: str, pieces: int, peers: Sequence[int]
+) -> str:
     """Return the algorithm's name, after having refused what it cannot do."""
+    if operation not in ALGORITHMS:
+        raise InputError(f"operation {operation!r} is unknown; there are {', '.join(ALGORITHMS)}")
     known = ALGORITHMS[operation]
     if algorithm and algorithm not in known:
         nearest = get_close_matches(algorithm, known, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
         raise InputError(f"algorithm {algorithm!r} of {operation} is unknown; {hint}")
-    workers = np.shape(sent_bytes)[-1]
+    sent = np.asarray(sent_bytes, np.int64)
+    workers = sent.shape[-1]
+    if not workers:
+        raise InputError(f"{operation}: there are no workers; allowed: 1 or more")
+    if sent.size and sent.min() < 0:
+        raise InputError(f"{operation}: a worker hands over {sent.min()} bytes; allowed: 0 bytes or more")
+    _check_peers(operation, peers, workers)
     if algorithm == "halving" and workers & (workers - 1):
         raise InputError(f"a reduce-scatter by halving needs 2, 4, 8, ... workers; there are {workers}")
     if pieces < 1:
         raise InputError(f"pieces = {pieces} must be at least 1")
     return algorithm or known[0]
+
+
+def _check_peers(operation: Operation, peers: Sequence[int], workers: int) -> None:
+    """Refuse a root, or receivers, that are no workers."""
+    if operation == "broadcast" and not (len(peers) == 1 and 0 <= peers[0] < workers):
+        raise InputError(f"broadcast: peers = {tuple(peers)} must be the root alone, a worker from 0 to {workers - 1}")
+    if operation == "permute" and not (len(peers) == workers and all(-1 <= peer < workers for peer in peers)):
+        raise InputError(
+            f"permute: peers = {tuple(peers)} must tell for each of the {workers} workers whom it sends to, a worker "
+            f"from 0 to {workers - 1}, or -1"
+        )
 
 
 def equal(sent: IntArray, operation: Operation) -> IntArray:

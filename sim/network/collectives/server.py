@@ -35,12 +35,14 @@ def parameter_server(push_bytes: Sequence[int], pull_bytes: Sequence[int], serve
     Raises
     ------
     InputError
-        If the numbers of workers differ, or a server is named twice or is negative.
+        If a size is negative, the numbers of workers differ, or a server is named twice or is negative.
     """
     workers = len(push_bytes)
     nodes = np.array(servers or (workers,), np.int64)
     if len(pull_bytes) != workers:
         raise InputError(f"{workers} workers push and {len(pull_bytes)} pull; they must be the same")
+    if (least := min((*push_bytes, *pull_bytes), default=0)) < 0:
+        raise InputError(f"a worker pushes or pulls {least} bytes; allowed: 0 bytes or more")
     if len(set(nodes.tolist())) < len(nodes) or nodes.min() < 0:
         raise InputError(
             f"servers = {tuple(servers)} must name different nodes, workers from 0 to {workers - 1} or more"

@@ -13,6 +13,7 @@ from .answer import Answer, answer
 from .crossings import lines
 from .grid import Grid
 from .report import sweep_html
+from .seeds import over_seeds
 from .summary import sweep_summary
 from .sweep import Sweep
 
@@ -24,6 +25,8 @@ SWEEP = Kind(
     frozenset({"scheme", "step_s", "run_s", "status", "final_metric"}),
 )
 """What a sweep folder consists of."""
+MEANS = "means"
+"""The group of the data file that has means over the seeds and their confidence intervals."""
 
 
 def sweep_toml(data: xr.Dataset, grid: Grid) -> str:
@@ -48,6 +51,7 @@ def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = Fals
         text = json.dumps(sweep_summary(data, found), indent=2) + "\n"
         (new / "summary.json").write_text(text, encoding="utf-8")
         data.to_netcdf(new / SWEEP.data, engine="h5netcdf")
+        over_seeds(data).to_netcdf(new / SWEEP.data, engine="h5netcdf", group=MEANS, mode="a")
         drawn = sweep_figures(data, break_even=lines(data))
         for name, figure in drawn.items():
             figure.savefig(new / f"{name}.png", dpi=150, metadata={"Software": None})

@@ -126,6 +126,7 @@ class _Run:
     def result(self) -> Sweep:
         """Do everything."""
         wanted = list(self._wanted())
+        self._check_proxies(wanted)
         self.store.prepare()
         tuning = self._tuning()
         tried = {
@@ -184,8 +185,8 @@ class _Run:
 
     def _timer(self, experiment: Experiment) -> Timer:
         """Return what times an experiment's trajectories; one for all that differ in what is learnt only."""
-        own = {"title", "schemes", "tune"}
-        key = experiment.model_dump_json(exclude={**dict.fromkeys(own, True), "training": {"seed", "learning_rate"}})
+        learnt = {"seed", "learning_rate", "target"}
+        key = experiment.model_dump_json(exclude={"title": True, "schemes": True, "tune": True, "training": learnt})
         if key not in self.timers:
             self.timers[key] = Timer(experiment, self._task(experiment)[0])
         return self.timers[key]
@@ -227,6 +228,16 @@ class _Run:
                 seen.add(key)
                 check(order.task, parse_scheme(order.scheme), order.plan)
 
+    def _check_proxies(self, wanted: Iterable[tuple[int, Index, Experiment]]) -> None:
+        """Find out before any training which scheme cannot take a listed model whose steps stand in for the task's."""
+        seen = set()
+        for label, _, experiment in wanted:
+            timer = self._timer(experiment)
+            key = experiment.schemes[label], id(timer)
+            if experiment.workload.model is not None and key not in seen:
+                seen.add(key)
+                timer.check(parse_scheme(experiment.schemes[label]))
+
     # -------------------------------------------------------------------------------------------------- what is timed
 
     def _time(self, found: Sweep) -> None:
@@ -235,7 +246,7 @@ class _Run:
         cells, found.cells = found.cells, []
         for cell in cells:
             played = self._played(cell) if cell.whole else None
-            points = self._points(cell.index) if played is not None else None
+            points = found.points.get(cell.index) or self._points(cell.index) if played is not None else None
             if played is None or points is None:
                 for single in self._singles(cell):
                     found.cells.append(single)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from pydantic import BaseModel
 
-from ...compressors.errors import InputError
 from ...compressors.wirelog import StepLog
 from ...sim.cluster import Cluster
 from ...sim.network.costs import AUTO, Costs
@@ -73,8 +72,8 @@ class Case:
     ----------
     scheme : str
     uncompressed : bool
-    bucket : float
-        Bytes at which a bucket is closed.
+    bucket_bytes : int or None
+        At which a bucket is closed; None where messages are not buckets.
     runs : tuple of runs, each a tuple of StepLog
         One run a seed; its steps are those whose time counts.
     by_step : bool
@@ -85,7 +84,7 @@ class Case:
 
     scheme: str
     uncompressed: bool
-    bucket: float
+    bucket_bytes: int | None
     runs: tuple[tuple[StepLog, ...], ...]
     by_step: bool
     ready: tuple[int, ...]
@@ -129,12 +128,8 @@ class Case:
     @cached_property
     def _by_numbers(self) -> bool:
         """Whether bandwidth, latency and launch are all there is to the network, so that a plan serves all of them."""
-        try:
-            for plan in self._plans:
-                plan.run_s(1.0, 1.0, 1.0)
-        except InputError:
-            return False
-        return AUTO not in self.options.algorithms.values()
+        numbers_only = all(plan.one_point_only() is None for plan in self._plans)
+        return numbers_only and AUTO not in self.options.algorithms.values()
 
     def _run_s(self, plan: Plan, run: tuple[StepLog, ...], point: Point) -> float:
         """Return how long a run takes."""

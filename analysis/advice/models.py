@@ -1,0 +1,208 @@
+"""Advice for a listed model: steps alone, since accuracies are not known without training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ...compressors.base import SchemeError
+from ...compressors.partition import Partition, partition
+from ...compressors.spec import parse_scheme
+from ...sim.experiment import BaselineSection
+from ...sim.models import load_model
+from ...sim.prediction import Job, Prediction, predict
+from ...sim.step.synthetic import Cache
+from ...sim.step.workload import ready_after
+from ..comparison import is_uncompressed
+from ..influence import influences
+from ..predictions import Price, heading
+from .advice import Advice, Effect, Option, Trial, decide
+from .cases import Case
+from .choice import flips, tippings
+from .gains import Gain
+from .memory import scheme_memory
+from .ranges import estimated_parts, model_error, outside_costs, outside_model_times, outside_numbers, works_of
+
+BASELINES = ("dense(dtype=fp32)", "dense(dtype=bf16)")
+"""The uncompressed schemes that compete to be the baseline."""
+CANDIDATES = (
+    "ef(topk(density=0.001))",
+    "ef(topk(density=0.01))",
+    "ef(topk(density=0.1))",
+    "ef(randomblock(density=0.01))",
+    "ef(randomblock(density=0.1))",
+    "ef(powersgd(rank=1))",
+    "ef(powersgd(rank=4))",
+    "qsgd(bits=4)",
+    "qsgd(bits=8)",
+    "ef(scaledsign)",
+)
+"""What is tried where no schemes are given: each of the common kinds, the sparse ones at several densities."""
+Progress = Callable[[str], None]
+"""Called with what has been done."""
+
+
+def advise_model(
+    job: Job,
+    schemes: Sequence[str] = (),
+    price: Price | None = None,
+    sensitivity: bool = True,
+    progress: Progress = lambda _: None,
+) -> Advice:
+    """Advise on compression for a job.
+
+    Parameters
+    ----------
+    job : Job
+        Its scheme is not used.
+    schemes : sequence of str
+        Candidates, text forms; by default :data:`CANDIDATES`, without those that cannot take the job's units.
+    price : Price, optional
+    sensitivity : bool
+        Whether to find out which inputs matter, and by how much each must change for another answer.
+    progress : callable
+
+    Raises
+    ------
+    InputError
+        As :func:`gradwire.sim.prediction.predict`.
+
+    Notes
+    -----
+    Bytes are those of the job's cluster, also where its numbers are changed: of what adapts to the cluster
+    (``cost=cluster``) the choice is kept.
+    """
+    cache = Cache()
+    found = dict(_predictions(job, schemes, cache, progress))
+    cases = [_case(prediction) for predictions in found.values() for prediction in predictions]
+    fastest = {scheme: min(some, key=lambda one: one.step_s) for scheme, some in found.items()}
+    baseline = min((one for s, one in fastest.items() if is_uncompressed(s)), key=lambda one: one.step_s)
+    options = []
+    for scheme, prediction in fastest.items():
+        gain = baseline.step_s / prediction.step_s
+        options.append(replace(_option(prediction), step_gain=gain, gain=Gain(gain)))
+        progress(f"memory of {scheme}")
+    first = next(one for one in options if one.scheme == baseline.job.scheme)
+    spoken = [baseline.job.scheme, *(one.scheme for one in _best(options))]
+    workers, inputs = job.training.workers, baseline.inputs
+    error = model_error(job.model, inputs.cluster, workers, spoken, job.timing.overlap)
+    answer, best = decide(options, first, error)
+    rivals = any(not case.uncompressed for case in cases)
+    asked = sensitivity and rivals
+    return Advice(
+        subject=heading(baseline),
+        workers=workers,
+        trained=False,
+        by_step=True,
+        metric="",
+        target=None,
+        proxy=None,
+        answer=answer,
+        best=None if best is None else best.scheme,
+        baseline=first.scheme,
+        options=tuple(options),
+        trials=tuple(Trial(case.scheme, case.bucket_bytes, case.seconds()) for case in cases if case.uncompressed),
+        error=error,
+        effects=tuple(_effects(baseline, fastest[best.scheme], cache)) if asked and best else (),
+        tippings=tuple(tippings(cases, lambda: progress("an input"))) if asked else (),
+        flips=tuple(flips(cases)) if rivals else (),
+        outside=tuple(_outside(job, baseline, cases)),
+        notes=tuple(_left_out(job, schemes, found)),
+        compute_source=baseline.workload.source,
+        price=price,
+    )
+
+
+def bucket_jobs(job: Job) -> list[Job]:
+    """Return the job with each size of buckets that an uncompressed scheme may choose, its own first."""
+    training = job.training
+    if training.message != "bucket":
+        return [job]
+    sizes = dict.fromkeys((training.bucket, *BaselineSection().buckets))
+    first = training.first_bucket
+    changes = ({"bucket": size, "first_bucket": min(size, first)} for size in sizes)
+    return [job, *(job.model_copy(update={"training": training.model_copy(update=c)}) for c in list(changes)[1:])]
+
+
+def _predictions(
+    job: Job, schemes: Sequence[str], cache: Cache, progress: Progress
+) -> Iterator[tuple[str, list[Prediction]]]:
+    """Yield each scheme's prediction, of an uncompressed one for every size of buckets."""
+    given = [str(parse_scheme(scheme)) for scheme in schemes]
+    for scheme in dict.fromkeys((*BASELINES, *(given or CANDIDATES))):
+        own = job.model_copy(update={"scheme": scheme})
+        jobs = bucket_jobs(own) if is_uncompressed(scheme) else [own]
+        try:
+            yield scheme, [predict(one, cache=cache) for one in jobs]
+        except SchemeError:
+            if given:
+                raise
+        progress(scheme)
+
+
+def _left_out(job: Job, schemes: Sequence[str], found: dict[str, list[Prediction]]) -> Iterator[str]:
+    missing = [] if schemes else [scheme for scheme in CANDIDATES if scheme not in found]
+    if missing:
+        yield f"Left out, since they cannot take units of training.unit = {job.training.unit}: {', '.join(missing)}."
+
+
+def _cut(job: Job) -> Partition:
+    shapes, training = load_model(job.model).parameters(), job.training
+    return partition(shapes, training.unit, training.message, training.bucket, training.first_bucket)
+
+
+def _case(prediction: Prediction) -> Case:
+    job, plan = prediction.job, prediction.timeline.plan
+    return Case(
+        scheme=job.scheme,
+        uncompressed=is_uncompressed(job.scheme),
+        bucket_bytes=job.training.bucket if job.training.message == "bucket" else None,
+        runs=(plan.graphs[0].logs,),
+        by_step=True,
+        ready=ready_after(_cut(job), prediction.workload),
+        workload=prediction.workload,
+        inputs=prediction.inputs,
+        options=job.timing.model_copy(update={"one_bucket_first": False}),
+    )
+
+
+def _option(prediction: Prediction) -> Option:
+    """Return a scheme's numbers, without its gain."""
+    job, times, logs = prediction.job, prediction.timeline, prediction.timeline.plan.graphs[0].logs
+    return Option(
+        scheme=job.scheme,
+        uncompressed=is_uncompressed(job.scheme),
+        bucket_bytes=job.training.bucket if job.training.message == "bucket" else None,
+        sent_bytes=sum(prediction.sent_bytes),
+        compute_s=float((times.forward_s + times.backward_s + times.optimizer_s)[0]),
+        codec_s=float((times.encode_s + times.decode_s)[0]),
+        exposed_s=float(times.exposed_communication_s[0]),
+        step_s=prediction.step_s,
+        memory=scheme_memory(
+            parse_scheme(job.scheme), _cut(job), job.training.workers, logs, gathers=job.timing.gathers
+        ),
+        cost_source=prediction.cost_source,
+        estimated=estimated_parts(works_of(logs), prediction.inputs),
+    )
+
+
+def _best(options: Sequence[Option]) -> list[Option]:
+    """Return the fastest of the compressing options, if there is any."""
+    return sorted((one for one in options if not one.uncompressed), key=lambda one: one.step_s)[:1]
+
+
+def _effects(baseline: Prediction, best: Prediction, cache: Cache) -> Iterator[Effect]:
+    """Yield what half as much more of each number does to the gain."""
+    ratio = baseline.step_s / best.step_s
+    for one, other in zip(influences(baseline, cache), influences(best, cache), strict=True):
+        gain = None if one.ratio is None or other.ratio is None else ratio * one.ratio / other.ratio
+        yield Effect(one.key, one.factor, gain, one.has_effect or other.has_effect)
+
+
+def _outside(job: Job, baseline: Prediction, cases: Sequence[Case]) -> Iterator[str]:
+    inputs, times = baseline.inputs, job.workload.times
+    yield from outside_model_times(job.model, inputs.device, job.batch, times)
+    works = works_of(log for case in cases for run in case.runs for log in run)
+    costs = list(outside_costs(works, inputs))
+    yield from costs
+    computed = "analytic" in baseline.workload.source
+    encoded = any(part for part in estimated_parts(works, inputs))
+    yield from outside_numbers(inputs.cluster, inputs.device, job.training.workers, computed, encoded)

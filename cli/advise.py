@@ -36,6 +36,7 @@ from .output import (
 )
 from .run import warnings_as_lines
 
+CLUSTER = "ethernet-10g"
 SEEDS = 3
 
 
@@ -129,7 +130,7 @@ class _Asked(NamedTuple):
 
 def _on_model(name: str, asked: _Asked) -> Advice:
     """Advise on a listed model."""
-    data: dict[str, Any] = {"model": name}
+    data: dict[str, Any] = {"model": name, "cluster": {"preset": CLUSTER}}
     for key, value in asked.keys.items():
         set_key(data, f"{key}={_toml(value)}")
     for change in asked.changes:

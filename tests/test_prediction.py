@@ -314,9 +314,11 @@ def test_faults_are_a_line_each(data, words):
     assert "\n" not in str(caught.value)
 
 
-def test_published_times_that_nobody_published():
+def test_jobs_that_cannot_be_predicted():
     with pytest.raises(InputError, match="nothing is published for resnet50 on a100"):
         predict(job(workload={"device": "a100", "times": "published"}))
+    with pytest.raises(InputError, match=r"training.unit = 'bucket': powersgd\(rank=4\) works on layer only"):
+        predict(job("powersgd(rank=4)", training={"unit": "bucket"}))
     with pytest.raises(InputError, match=r"unit = 'model' is larger than message = 'bucket'"):
         predict(job(training={"unit": "model"}))
 

@@ -136,7 +136,7 @@ class Case:
         if self.options.engine == "events" or plan.priced is None:
             return self._played_s(run, point)
         network = Point(bandwidth=point.bandwidth, latency=point.latency, launch=point.launch, intra=point.intra)
-        if network != HERE and not self._by_numbers:
+        if network != HERE and (point.intra != 1 or not self._by_numbers):
             try:
                 plan, network = self._repriced(plan, network), HERE
             except ClosedFormError:

@@ -8,15 +8,15 @@ from ...compressors.partition import Partition, partition
 from ...compressors.spec import parse_scheme
 from ...sim.experiment import BaselineSection
 from ...sim.models import load_model
-from ...sim.prediction import Job, Prediction, predict
+from ...sim.prediction import Job, Prediction, check_unit, predict
 from ...sim.step.synthetic import Cache
 from ...sim.step.workload import ready_after
 from ..comparison import is_uncompressed
-from ..influence import influences
 from ..predictions import Price, heading
-from .advice import Advice, Effect, Option, Trial, decide
+from .advice import Advice, Option, Trial, decide
 from .cases import Case
 from .choice import flips, tippings
+from .effects import model_effects
 from .gains import Gain
 from .memory import scheme_memory
 from .ranges import estimated_parts, model_error, outside_costs, outside_model_times, outside_numbers, works_of
@@ -101,7 +101,7 @@ def advise_model(
         options=tuple(options),
         trials=tuple(Trial(case.scheme, case.bucket_bytes, case.seconds()) for case in cases if case.uncompressed),
         error=error,
-        effects=tuple(_effects(baseline, fastest[best.scheme], cache)) if asked and best else (),
+        effects=tuple(model_effects(baseline, fastest[best.scheme], cases, cache)) if asked and best else (),
         tippings=tuple(tippings(cases, lambda: progress("an input"))) if asked else (),
         flips=tuple(flips(cases)) if rivals else (),
         outside=tuple(_outside(job, baseline, cases)),
@@ -127,6 +127,8 @@ def _predictions(
 ) -> Iterator[tuple[str, list[Prediction]]]:
     """Yield each scheme's prediction, of an uncompressed one for every size of buckets."""
     given = [str(parse_scheme(scheme)) for scheme in schemes]
+    for scheme in given:
+        check_unit(parse_scheme(scheme), job.training.unit)
     for scheme in dict.fromkeys((*BASELINES, *(given or CANDIDATES))):
         own = job.model_copy(update={"scheme": scheme})
         jobs = bucket_jobs(own) if is_uncompressed(scheme) else [own]
@@ -187,14 +189,6 @@ def _option(prediction: Prediction) -> Option:
 def _best(options: Sequence[Option]) -> list[Option]:
     """Return the fastest of the compressing options, if there is any."""
     return sorted((one for one in options if not one.uncompressed), key=lambda one: one.step_s)[:1]
-
-
-def _effects(baseline: Prediction, best: Prediction, cache: Cache) -> Iterator[Effect]:
-    """Yield what half as much more of each number does to the gain."""
-    ratio = baseline.step_s / best.step_s
-    for one, other in zip(influences(baseline, cache), influences(best, cache), strict=True):
-        gain = None if one.ratio is None or other.ratio is None else ratio * one.ratio / other.ratio
-        yield Effect(one.key, one.factor, gain, one.has_effect or other.has_effect)
 
 
 def _outside(job: Job, baseline: Prediction, cases: Sequence[Case]) -> Iterator[str]:

@@ -71,12 +71,20 @@ def _claim(advice: Advice, best: Option, base: Option) -> str:
     """Say how long what counts takes, compared with the baseline, and how sure that is."""
     assert best.gain is not None
     if advice.by_step:
-        text = f"a step with {best.scheme} takes {format_seconds(best.step_s)}, "
-        text += f"{faster_by(best.gain.ratio, 'shorter', 'longer')} than with {named(base)}"
+        text = f"a step with {best.scheme} takes {format_seconds(best.step_s)}"
+        relation = _relation(best.gain.ratio, f"with {named(base)}", "shorter", "longer")
     else:
-        text = f"{best.scheme} reaches {_wanted(advice)} in {format_seconds(best.time_to_target_s)} of virtual time, "
-        text += f"{faster_by(best.gain.ratio, 'sooner', 'later')} than {named(base)}"
-    return text + (f" (95 % confidence over {best.gain.seeds} seeds: {interval(best)})" if interval(best) else "")
+        text = f"{best.scheme} reaches {_wanted(advice)} in {format_seconds(best.time_to_target_s)} of virtual time"
+        relation = _relation(best.gain.ratio, named(base), "sooner", "later")
+    sure = f" (95 % confidence over {best.gain.seeds} seeds: {interval(best)})" if interval(best) else ""
+    return f"{text}, {relation}{sure}"
+
+
+def _relation(ratio: float, other: str, faster: str, slower: str) -> str:
+    """Write a ratio of speeds as a comparison with what ``other`` names."""
+    if ratio < 1 / 1.1:
+        return f"{significant(1 / ratio, 2)} times as long as {other}"
+    return f"{faster_by(ratio, faster, slower)} than {other}"
 
 
 def named(base: Option) -> str:

@@ -22,18 +22,14 @@ from ...sim.training.train import cut, new_model
 from ..comparison import Comparison, Row, compare, is_uncompressed
 from ..predictions import Price
 from ..verdict import HARM
-from .advice import Advice, Effect, ModelError, Option, Trial, decide
-from .cases import HERE, KEYS, Case
+from .advice import Advice, ModelError, Option, Trial, decide
+from .cases import Case
 from .choice import flips, tippings
+from .effects import case_effects
 from .gains import paired_gain
 from .memory import scheme_memory
 from .models import BASELINES
 from .ranges import estimated_parts, model_error, outside_costs, outside_model_times, outside_numbers, works_of
-
-CHANGE = 1.5
-"""Each input is made half as large again, as in :mod:`gradwire.analysis.influence`."""
-TOLERANCE = 1e-12
-"""A time that changes by less, relatively, has not changed."""
 
 
 class _Trained(NamedTuple):
@@ -122,7 +118,9 @@ def advise_task(
         options=tuple(options),
         trials=tuple(Trial(case.scheme, case.bucket_bytes, case.seconds()) for case in cases if case.uncompressed),
         error=error,
-        effects=tuple(_effects(cases, best)) if sensitivity and baseline is not None and best is not None else (),
+        effects=tuple(case_effects(cases, best.scheme))
+        if sensitivity and baseline is not None and best is not None
+        else (),
         tippings=tuple(tippings(advised)) if sensitivity and rivals else (),
         flips=tuple(flips(advised)) if rivals else (),
         outside=tuple(_outside(trained, cases)),
@@ -283,20 +281,6 @@ def _harmful(options: Sequence[Option], scheme: str) -> bool:
     return any(one.scheme == scheme and one.harms for one in options)
 
 
-def _effects(cases: Sequence[Case], best: Option) -> Iterator[Effect]:
-    """Yield what half as much more of each input does to the gain of a scheme over the best uncompressed case."""
-    dense = [case for case in cases if case.uncompressed]
-    own = next(case for case in cases if case.scheme == best.scheme)
-    names = [name for name in HERE._fields if name != "intra" or own.inputs.cluster.intra is not None]
-    before_s = [case.seconds() for case in dense]
-    for name in names:
-        point = HERE._replace(**{name: CHANGE})
-        after_s = [case.seconds(point) for case in dense]
-        ratios = [a / b for a, b in zip([*after_s, own.seconds(point)], [*before_s, own.seconds()], strict=True)]
-        has_effect = any(abs(ratio - 1) > TOLERANCE for ratio in ratios)
-        yield Effect(KEYS[name], CHANGE, min(after_s) / own.seconds(point), has_effect)
-
-
 def _error(trained: _Trained, baseline: Option | None) -> ModelError | None:
     """Return what is known of the model's error, which is about listed models: those that proxies are timed as."""
     experiment = trained.first
@@ -334,6 +318,12 @@ def _notes(trained: _Trained, options: Sequence[Option]) -> Iterator[str]:
             yield f"{option.scheme} {option.failure}."
         elif not trained.by_step and option.reached < option.seeds:
             yield f"{option.scheme} reached the target from {option.reached} of {option.seeds} seeds."
+        rates = [row.learning_rate for row in trained.rows(option.scheme)]
+        if rates[0] is not None:
+            yield f"Learning rates chosen for {option.scheme}, by seed: {', '.join(f'{rate:g}' for rate in rates)}."
+    if not trained.by_step and trained.first.training.evaluate_every > 1:
+        every = trained.first.training.evaluate_every
+        yield f"Times to the target are rounded up to the next evaluation, up to {every} steps later."
     if trained.first.training.target is not None and trained.by_step:
         yield "The target is met before the first step, so steps are compared."
     elif trained.by_step:

@@ -23,7 +23,7 @@ class Option:
     scheme : str
     uncompressed : bool
     bucket_bytes : float or None
-        Size of its buckets: of an uncompressed scheme the fastest of those tried.
+        Size of its buckets, the fastest of those tried; None where messages are not buckets.
     sent_bytes : float
         What a worker hands over in a step.
     compute_s, codec_s, exposed_s, step_s : float

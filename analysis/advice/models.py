@@ -67,13 +67,15 @@ def advise_model(
 
     Notes
     -----
-    Bytes are those of the job's cluster, also where its numbers are changed: of what adapts to the cluster
-    (``cost=cluster``) the choice is kept.
+    Every scheme takes the size of buckets that suits it best, unless a bucket is what it compresses. Where inputs are
+    changed, only uncompressed ones choose anew. Bytes are those of the job's cluster, also where its numbers are
+    changed: of what adapts to the cluster (``cost=cluster``) the choice is kept.
     """
     cache = Cache()
     found = dict(_predictions(job, schemes, cache, progress))
-    cases = [_case(prediction) for predictions in found.values() for prediction in predictions]
     fastest = {scheme: min(some, key=lambda one: one.step_s) for scheme, some in found.items()}
+    timed = (some if is_uncompressed(scheme) else [fastest[scheme]] for scheme, some in found.items())
+    cases = [_case(prediction) for some in timed for prediction in some]
     baseline = min((one for s, one in fastest.items() if is_uncompressed(s)), key=lambda one: one.step_s)
     options = []
     for scheme, prediction in fastest.items():
@@ -112,7 +114,7 @@ def advise_model(
 
 
 def bucket_jobs(job: Job) -> list[Job]:
-    """Return the job with each size of buckets that an uncompressed scheme may choose, its own first."""
+    """Return the job with each size of buckets that a scheme may choose, its own first."""
     training = job.training
     if training.message != "bucket":
         return [job]
@@ -125,13 +127,13 @@ def bucket_jobs(job: Job) -> list[Job]:
 def _predictions(
     job: Job, schemes: Sequence[str], cache: Cache, progress: Progress
 ) -> Iterator[tuple[str, list[Prediction]]]:
-    """Yield each scheme's prediction, of an uncompressed one for every size of buckets."""
+    """Yield each scheme's predictions, one for every size of buckets."""
     given = [str(parse_scheme(scheme)) for scheme in schemes]
     for scheme in given:
         check_unit(parse_scheme(scheme), job.training.unit)
     for scheme in dict.fromkeys((*BASELINES, *(given or CANDIDATES))):
         own = job.model_copy(update={"scheme": scheme})
-        jobs = bucket_jobs(own) if is_uncompressed(scheme) else [own]
+        jobs = bucket_jobs(own) if is_uncompressed(scheme) or job.training.unit == "layer" else [own]
         try:
             yield scheme, [predict(one, cache=cache) for one in jobs]
         except SchemeError:

@@ -9,7 +9,7 @@ from ...sim.cluster import Cluster
 from ...sim.models.times import Times, nearest_step
 from ...sim.prediction import Inputs
 from ...sim.step.device import Device
-from ...sim.step.overhead import ESTIMATES, TABLE, cost_of
+from ...sim.step.overhead import ESTIMATES, TABLE, Charge, Origin, cost_of
 from ...sim.step.validated import find_setup
 from ..comparison import is_uncompressed
 from .advice import ModelError
@@ -26,22 +26,35 @@ def works_of(logs: Iterable[StepLog]) -> list[Work]:
 
 
 def estimated_parts(works: Iterable[Work], inputs: Inputs) -> tuple[str, ...]:
-    """Return the parts of schemes whose cost nobody has measured on the device."""
-    charges = (charge for work in works for charge in cost_of(work, inputs.overhead, inputs.device))
-    return tuple(dict.fromkeys(charge.part for charge in charges if charge.origin in ESTIMATES))
+    """Return the parts of schemes whose cost nobody has measured on the device.
+
+    Where only some of a part's phases are estimates, they are named, as in ``topk (decode)``.
+    """
+    charges = [charge for work in works for charge in cost_of(work, inputs.overhead, inputs.device)]
+    return _parts(charges, ESTIMATES)
+
+
+def _parts(charges: Sequence[Charge], origins: frozenset[Origin]) -> tuple[str, ...]:
+    """Return the parts with costs of these origins, with the phases where not all are."""
+    phases: dict[str, dict[str, None]] = {}
+    for charge in charges:
+        if charge.origin in origins:
+            phases.setdefault(charge.part, {})[charge.phase] = None
+    others = {charge.part for charge in charges if charge.origin not in origins}
+    return tuple(f"{part} ({', '.join(some)})" if part in others else part for part, some in phases.items())
 
 
 def outside_costs(works: Iterable[Work], inputs: Inputs) -> Iterator[str]:
     """Yield which published costs of compression are used beyond what was measured, and which parts have none."""
     works = list(works)
     largest: dict[str, int] = {}
-    roofline: dict[str, None] = {}
+    charges: list[Charge] = []
     for work in works:
         shapes = {part.name: shape for part, shape in parse_scheme(work.scheme).shaped_parts(work.shape)}
-        for charge in cost_of(work, inputs.overhead, inputs.device):
-            if charge.origin == "roofline":
-                roofline[charge.part] = None
-            elif charge.part in TABLE:
+        own = cost_of(work, inputs.overhead, inputs.device)
+        charges += own
+        for charge in own:
+            if charge.origin in ("published", "scaled"):
                 largest[charge.part] = max(largest.get(charge.part, 0), prod(shapes[charge.part]))
     for part, elements in largest.items():
         row = TABLE[part]
@@ -53,6 +66,7 @@ def outside_costs(works: Iterable[Work], inputs: Inputs) -> Iterator[str]:
                 f"cost of {part}: measured for up to {min(sizes):,} values, taken in proportion for units of up to "
                 f"{elements:,}"
             )
+    roofline = _parts(charges, frozenset({"roofline"}))
     if roofline:
         yield f"cost of {', '.join(roofline)}: not measured, a roofline estimate"
 

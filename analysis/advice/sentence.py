@@ -71,7 +71,7 @@ def _claim(advice: Advice, best: Option, base: Option) -> str:
     """Say how long what counts takes, compared with the baseline, and how sure that is."""
     assert best.gain is not None
     if advice.by_step:
-        text = f"a step with {best.scheme} takes {format_seconds(best.step_s)}"
+        text = f"a step with {best.scheme if advice.trained else named(best)} takes {format_seconds(best.step_s)}"
         relation = _relation(best.gain.ratio, f"with {named(base)}", "shorter", "longer")
     else:
         text = f"{best.scheme} reaches {_wanted(advice)} in {format_seconds(best.time_to_target_s)} of virtual time"
@@ -87,9 +87,10 @@ def _relation(ratio: float, other: str, faster: str, slower: str) -> str:
     return f"{faster_by(ratio, faster, slower)} than {other}"
 
 
-def named(base: Option) -> str:
-    """Write the baseline with its buckets."""
-    return base.scheme + ("" if base.bucket_bytes is None else f" in buckets of {format_size(int(base.bucket_bytes))}")
+def named(option: Option) -> str:
+    """Write a scheme with its buckets."""
+    size = option.bucket_bytes
+    return option.scheme + ("" if size is None else f" in buckets of {format_size(int(size))}")
 
 
 def interval(option: Option) -> str:

@@ -55,6 +55,8 @@ def _table(advice: Advice, shown: list[_Column]) -> Table:
 
 def _columns(advice: Advice) -> Iterator[_Column]:
     yield _Column("bytes\na step", lambda one: format_bytes(one.sent_bytes), 4)
+    if any(one.bucket_bytes is not None for one in advice.options):
+        yield _Column("buckets", _buckets, 0)
     yield _Column("compute", lambda one: format_seconds(one.compute_s), 1)
     yield _Column("encode\n+decode", lambda one: format_seconds(one.codec_s), 2)
     yield _Column("exposed\ncomm.", lambda one: format_seconds(one.exposed_s), 3)
@@ -71,6 +73,10 @@ def _columns(advice: Advice) -> Iterator[_Column]:
         yield _Column(f"final\n{advice.metric}", lambda one: _final(one, advice.metric), 10)
     yield _Column("GPU\nmemory", lambda one: format_bytes(one.memory.total_bytes), 6)
     yield from _cost_columns(advice)
+
+
+def _buckets(option: Option) -> str:
+    return "-" if option.bucket_bytes is None else format_size(int(option.bucket_bytes))
 
 
 def _final(option: Option, metric: str) -> str:
@@ -232,5 +238,7 @@ def _unmeasured(advice: Advice) -> Iterator[tuple[str, str]]:
     for flip in advice.flips:
         size = "larger" if flip.factor > 1 else "smaller"
         change = "the answer flips: " if flip.flips else "the answer stays: "
+        if not flip.flips and flip.leader not in (UNCOMPRESSED, advice.best):
+            change = "the answer stays, with another scheme: "
         texts.append(f"three times {size}, {change}{_led(flip.leader)} ({format_ratio(flip.gain)} at best)")
     yield "costs that nobody measured", f"{', '.join(parts)}; " + "; ".join(texts)

@@ -7,7 +7,13 @@ import pytest
 from gradwire.analysis.advice.advice import Advice, ModelError, Option, decide
 from gradwire.analysis.advice.gains import Gain
 from gradwire.analysis.advice.memory import Memory
-from gradwire.analysis.advice.ranges import model_error, outside_costs, outside_model_times, outside_numbers
+from gradwire.analysis.advice.ranges import (
+    estimated_parts,
+    model_error,
+    outside_costs,
+    outside_model_times,
+    outside_numbers,
+)
 from gradwire.analysis.advice.sentence import sentence
 from gradwire.analysis.predictions import Price
 from gradwire.compressors.wirelog import Work
@@ -76,15 +82,15 @@ def advice(*options, **changes):
 def test_sentences():
     fast = replace(TOPK, gain=Gain(2.0))
     assert sentence(advice(BASE, fast)) == (
-        "Compress, if training then needs less than 100 % more steps: a step with topk(density=0.01) takes 50.0 ms, "
-        "2.0 times shorter than with dense(dtype=bf16) in buckets of 25 MiB, because 60 % of the dense(dtype=bf16) "
-        "step is exposed communication; how the accuracy fares is not known without training."
+        "Compress, if training then needs less than 100 % more steps: a step with topk(density=0.01) in buckets of "
+        "25 MiB takes 50.0 ms, 2.0 times shorter than with dense(dtype=bf16) in buckets of 25 MiB, because 60 % of the "
+        "dense(dtype=bf16) step is exposed communication; how the accuracy fares is not known without training."
     )
     close = replace(TOPK, gain=Gain(1.025), step_gain=1.025, step_s=0.1 / 1.025)
     assert "which is within the model's error of 3 %" in sentence(advice(BASE, close, error=ERROR))
     slow = replace(TOPK, gain=Gain(0.5), step_s=0.2, codec_s=0.15)
     assert sentence(advice(BASE, slow)).startswith(
-        "Do not compress: at best, a step with topk(density=0.01) takes 200 ms, 2.0 times as long as with dense"
+        "Do not compress: at best, a step with topk(density=0.01) in buckets of 25 MiB takes 200 ms, 2.0 times as long "
     )
     assert sentence(advice(BASE)) == "Nothing to decide: no compressing scheme was given beside dense(dtype=bf16)."
     proxy = advice(BASE, fast, proxy="proxy: trained on mnist, timed as resnet50")
@@ -134,6 +140,10 @@ def test_published_costs_beyond_their_range():
     assert other == ["cost of onebit: measured on v100, scaled to a100 by memory bandwidth"]
     guessed = list(outside_costs([Work("qsgd(bits=4)", (100,), 1), Work("dense(dtype=bf16)", (9,), 1)], inputs()))
     assert guessed == ["cost of qsgd, dense: not measured, a roofline estimate"]
+    half = Work("ef(topk(density=0.01))", (100,), 1)
+    assert list(outside_costs([half], inputs())) == ["cost of ef, topk (decode): not measured, a roofline estimate"]
+    assert estimated_parts([half], inputs()) == ("ef", "topk (decode)")
+    assert estimated_parts([half], inputs("a100")) == ("ef", "topk")
     assert list(outside_costs([large], inputs(encode_fixed="1 us"))) == []
 
 

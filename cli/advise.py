@@ -24,7 +24,7 @@ from ..sim.models import MODELS
 from ..sim.prediction import make_job
 from ..sim.run import Progress as Report
 from ..sim.training.store import Store, default_folder
-from .guard import MISTAKE, say
+from .guard import MISTAKE, say, warnings_as_lines
 from .output import (
     check_folder,
     check_price,
@@ -34,7 +34,6 @@ from .output import (
     print_line,
     write_json,
 )
-from .run import warnings_as_lines
 
 CLUSTER = "ethernet-10g"
 SEEDS = 3

@@ -10,7 +10,7 @@ from ..formatting import (
     is_share,
     significant,
 )
-from ..verdict import TIE, faster_by
+from ..verdict import TIE, faster_text, much_slower
 from .advice import Advice, Option
 
 
@@ -82,9 +82,9 @@ def _claim(advice: Advice, best: Option, base: Option) -> str:
 
 def _relation(ratio: float, other: str, faster: str, slower: str) -> str:
     """Write a ratio of speeds as a comparison with what ``other`` names."""
-    if ratio < 1 / 1.1:
+    if much_slower(ratio):
         return f"{significant(1 / ratio, 2)} times as long as {other}"
-    return f"{faster_by(ratio, faster, slower)} than {other}"
+    return f"{faster_text(ratio, faster, slower)} than {other}"
 
 
 def named(option: Option) -> str:

@@ -33,6 +33,7 @@ _ORIGINS: dict[Origin, str] = {
 ESTIMATES: frozenset[Origin] = frozenset({"scaled", "roofline"})
 """Origins of costs that nobody has measured on the device."""
 
+
 class Overhead(BaseModel):
     """How compression is charged.
 

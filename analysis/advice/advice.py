@@ -153,11 +153,6 @@ class Advice:
         Whether accuracies are known.
     by_step : bool
         Whether steps are compared, and not times to a target.
-    metric : str
-        Of the task; empty if nothing is trained.
-    target : float or None
-    proxy : str or None
-        What must be said wherever a number shows if another model is timed than the one that is trained.
     answer : str
     best : str or None
         The scheme to compress with or, if the answer is not to, the best of those that compress.
@@ -176,15 +171,17 @@ class Advice:
     notes : tuple of str
     compute_source : str
     price : Price or None
+    metric : str
+        Of the task; empty if nothing is trained.
+    target : float or None
+    proxy : str or None
+        What must be said wherever a number shows if another model is timed than the one that is trained.
     """
 
     subject: str
     workers: int
     trained: bool
     by_step: bool
-    metric: str
-    target: float | None
-    proxy: str | None
     answer: Answer
     best: str | None
     baseline: str | None
@@ -198,6 +195,9 @@ class Advice:
     notes: tuple[str, ...]
     compute_source: str
     price: Price | None
+    metric: str = ""
+    target: float | None = None
+    proxy: str | None = None
 
     def option(self, scheme: str | None) -> Option:
         """Return the option of a scheme; raises ``KeyError`` if there is none."""

@@ -1,7 +1,8 @@
 """Advice for a listed model: steps alone, since accuracies are not known without training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ...compressors.base import SchemeError
 from ...compressors.partition import Partition, partition
@@ -13,9 +14,9 @@ from ...sim.step.synthetic import Cache
 from ...sim.step.workload import ready_after
 from ..comparison import is_uncompressed
 from ..predictions import Price, heading
-from .advice import Advice, Option, Trial, decide
+from .advice import Advice, Effect, ModelError, Option, Trial, decide
 from .cases import Case
-from .choice import flips, tippings
+from .choice import Flip, Tipping, flips, tippings
 from .effects import model_effects
 from .gains import Gain
 from .memory import scheme_memory
@@ -77,40 +78,48 @@ def advise_model(
     timed = (some if is_uncompressed(scheme) else [fastest[scheme]] for scheme, some in found.items())
     cases = [_case(prediction) for some in timed for prediction in some]
     baseline = min((one for s, one in fastest.items() if is_uncompressed(s)), key=lambda one: one.step_s)
-    options = []
-    for scheme, prediction in fastest.items():
-        gain = baseline.step_s / prediction.step_s
-        options.append(replace(_option(prediction), step_gain=gain, gain=Gain(gain)))
-        progress(f"memory of {scheme}")
+    options = list(_options(fastest.values(), baseline, progress))
     first = next(one for one in options if one.scheme == baseline.job.scheme)
-    spoken = [baseline.job.scheme, *(one.scheme for one in _best(options))]
-    workers, inputs = job.training.workers, baseline.inputs
-    error = model_error(job.model, inputs.cluster, workers, spoken, job.timing.overlap)
+    error = _error(baseline, options)
     answer, best = decide(options, first, error)
-    rivals = any(not case.uncompressed for case in cases)
-    asked = sensitivity and rivals
+    asked = (baseline, fastest[best.scheme]) if sensitivity and best is not None else None
+    dependence = _Dependence() if best is None else _dependence(asked, cases, cache, progress)
     return Advice(
         subject=heading(baseline),
-        workers=workers,
+        workers=job.training.workers,
         trained=False,
         by_step=True,
-        metric="",
-        target=None,
-        proxy=None,
         answer=answer,
         best=None if best is None else best.scheme,
         baseline=first.scheme,
         options=tuple(options),
         trials=tuple(Trial(case.scheme, case.bucket_bytes, case.seconds()) for case in cases if case.uncompressed),
         error=error,
-        effects=tuple(model_effects(baseline, fastest[best.scheme], cases, cache)) if asked and best else (),
-        tippings=tuple(tippings(cases, lambda: progress("an input"))) if asked else (),
-        flips=tuple(flips(cases)) if rivals else (),
+        **dependence._asdict(),
         outside=tuple(_outside(job, baseline, cases)),
         notes=tuple(_left_out(job, schemes, found)),
         compute_source=baseline.workload.source,
         price=price,
     )
+
+
+class _Dependence(NamedTuple):
+    """What an answer hangs on."""
+
+    effects: tuple[Effect, ...] = ()
+    tippings: tuple[Tipping, ...] = ()
+    flips: tuple[Flip, ...] = ()
+
+
+def _dependence(
+    asked: tuple[Prediction, Prediction] | None, cases: Sequence[Case], cache: Cache, progress: Progress
+) -> _Dependence:
+    """Find out what an answer hangs on; of inputs only if the baseline and the best scheme are given."""
+    unmeasured = tuple(flips(cases))
+    if asked is None:
+        return _Dependence(flips=unmeasured)
+    effects = tuple(model_effects(*asked, cases, cache))
+    return _Dependence(effects, tuple(tippings(cases, lambda: progress("an input"))), unmeasured)
 
 
 def bucket_jobs(job: Job) -> list[Job]:
@@ -188,9 +197,20 @@ def _option(prediction: Prediction) -> Option:
     )
 
 
-def _best(options: Sequence[Option]) -> list[Option]:
-    """Return the fastest of the compressing options, if there is any."""
-    return sorted((one for one in options if not one.uncompressed), key=lambda one: one.step_s)[:1]
+def _options(predictions: Iterable[Prediction], baseline: Prediction, progress: Progress) -> Iterator[Option]:
+    """Yield each scheme's numbers, with its gain."""
+    for prediction in predictions:
+        gain = baseline.step_s / prediction.step_s
+        yield replace(_option(prediction), step_gain=gain, gain=Gain(gain))
+        progress(f"memory of {prediction.job.scheme}")
+
+
+def _error(baseline: Prediction, options: Sequence[Option]) -> ModelError | None:
+    """Return what is known of the model's error for the baseline and the fastest scheme that compresses."""
+    job = baseline.job
+    rivals = sorted((one for one in options if not one.uncompressed), key=lambda one: one.step_s)
+    spoken = [job.scheme, *(one.scheme for one in rivals[:1])]
+    return model_error(job.model, baseline.inputs.cluster, job.training.workers, spoken, job.timing.overlap)
 
 
 def _outside(job: Job, baseline: Prediction, cases: Sequence[Case]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ...sim.timing import Timer, Variant
 from ...sim.training.store import Store
 from ...sim.training.train import cut, new_model
 from ..comparison import Comparison, Row, compare, is_uncompressed
+from ..formatting import format_percent
 from ..predictions import Price
 from ..verdict import HARM
 from .advice import Advice, ModelError, Option, Trial, decide
@@ -96,14 +97,11 @@ def advise_task(
     trained = _train(experiment, store, seeds, progress, search)
     task = trained.runs[0].task
     cases = list(_cases(trained))
-    options = [_option(trained, scheme, task) for scheme in experiment.schemes]
-    baseline = _baseline(options, trained.by_step)
-    options = [_compared(option, baseline, trained) for option in options]
-    baseline = next((one for one in options if baseline and one.scheme == baseline.scheme), None)
+    options, baseline = _options(trained)
     error = _error(trained, baseline)
     answer, best = decide(options, baseline, error)
-    advised = [case for case in cases if case.uncompressed or not _harmful(options, case.scheme)]
-    rivals = baseline is not None and any(not case.uncompressed for case in advised)
+    advised = [] if baseline is None else _harmless(cases, options)
+    asked = sensitivity and baseline is not None and best is not None
     return Advice(
         subject=_subject(experiment, seeds),
         workers=experiment.training.workers,
@@ -118,11 +116,9 @@ def advise_task(
         options=tuple(options),
         trials=tuple(Trial(case.scheme, case.bucket_bytes, case.seconds()) for case in cases if case.uncompressed),
         error=error,
-        effects=tuple(case_effects(cases, best.scheme))
-        if sensitivity and baseline is not None and best is not None
-        else (),
-        tippings=tuple(tippings(advised)) if sensitivity and rivals else (),
-        flips=tuple(flips(advised)) if rivals else (),
+        effects=tuple(case_effects(cases, best.scheme)) if asked and best else (),
+        tippings=tuple(tippings(advised)) if asked and advised else (),
+        flips=tuple(flips(advised)) if advised else (),
         outside=tuple(_outside(trained, cases)),
         notes=tuple(_notes(trained, options)),
         compute_source=Timer(trained.first, task).workload.source,
@@ -175,6 +171,14 @@ def _cases(trained: _Trained) -> Iterator[Case]:
                 inputs=inputs,
                 options=experiment.timing,
             )
+
+
+def _options(trained: _Trained) -> tuple[list[Option], Option | None]:
+    """Return all schemes' numbers with their gains, and the baseline's."""
+    found = [_option(trained, scheme, trained.runs[0].task) for scheme in trained.first.schemes]
+    first = _baseline(found, trained.by_step)
+    options = [_compared(option, first, trained) for option in found]
+    return options, next((one for one in options if first and one.scheme == first.scheme), None)
 
 
 def _option(trained: _Trained, scheme: str, task: Task) -> Option:
@@ -277,8 +281,11 @@ def _harms(option: Option, baseline: Option, higher_is_better: bool) -> bool | N
     return (best - own if higher_is_better else own - best) > HARM * abs(best)
 
 
-def _harmful(options: Sequence[Option], scheme: str) -> bool:
-    return any(one.scheme == scheme and one.harms for one in options)
+def _harmless(cases: Sequence[Case], options: Sequence[Option]) -> list[Case]:
+    """Return the cases without those of schemes that do harm; none if no compressing one is left."""
+    harmful = {option.scheme for option in options if option.harms and not option.uncompressed}
+    left = [case for case in cases if case.scheme not in harmful]
+    return left if any(not case.uncompressed for case in left) else []
 
 
 def _error(trained: _Trained, baseline: Option | None) -> ModelError | None:
@@ -318,6 +325,9 @@ def _notes(trained: _Trained, options: Sequence[Option]) -> Iterator[str]:
             yield f"{option.scheme} {option.failure}."
         elif not trained.by_step and option.reached < option.seeds:
             yield f"{option.scheme} reached the target from {option.reached} of {option.seeds} seeds."
+        if option.harms:
+            worse = f"a test {trained.comparisons[0].metric} that is worse than the baseline's"
+            yield f"{option.scheme} ends with {worse} by more than {format_percent(HARM)} of it, and is not advised."
         rates = [row.learning_rate for row in trained.rows(option.scheme)]
         if rates[0] is not None:
             yield f"Learning rates chosen for {option.scheme}, by seed: {', '.join(f'{rate:g}' for rate in rates)}."

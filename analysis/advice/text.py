@@ -234,11 +234,11 @@ def _unmeasured(advice: Advice) -> Iterator[tuple[str, str]]:
     if not parts:
         yield "costs that nobody measured", "none"
         return
+    what = "lead" if advice.answer == "undecided" else "answer"
     texts = []
     for flip in advice.flips:
         size = "larger" if flip.factor > 1 else "smaller"
-        change = "the answer flips: " if flip.flips else "the answer stays: "
-        if not flip.flips and flip.leader not in (UNCOMPRESSED, advice.best):
-            change = "the answer stays, with another scheme: "
-        texts.append(f"three times {size}, {change}{_led(flip.leader)} ({format_ratio(flip.gain)} at best)")
+        who = "no compression" if flip.leader == UNCOMPRESSED else flip.leader
+        end = "flips" if flip.flips else "stays"
+        texts.append(f"three times {size}, {who} leads ({format_ratio(flip.gain)} at best): the {what} {end}")
     yield "costs that nobody measured", f"{', '.join(parts)}; " + "; ".join(texts)

@@ -143,3 +143,13 @@ def test_a_proxy_is_marked_and_timed_as_its_model(store):
     assert made.option(TOPK).memory.state_bytes == 4 * 11_689_512
     assert {t.bucket_bytes for t in made.trials} == {2**20, 5 * 2**20, 25 * 2**20, 100 * 2**20}
     assert all(flip.leader in (TOPK, UNCOMPRESSED) for flip in made.flips)
+
+
+def test_harm_is_seen_and_said(store):
+    """Without error feedback, one coordinate in ten never learns the rest in so few steps."""
+    made = advise_task(experiment(["topk(density=0.05)", TOPK]), store, seeds=2, sensitivity=False)
+    base, poor, good = (made.option(name) for name in (made.baseline, "topk(density=0.05)", TOPK))
+    assert base.final_metric - poor.final_metric > 0.01 * base.final_metric
+    assert (poor.harms, good.harms) == (True, False)
+    assert made.best == TOPK
+    assert any(note.startswith("topk(density=0.05) ends with a test accuracy") for note in made.notes)

@@ -241,7 +241,7 @@ def table(text: str, after: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-@pytest.mark.parametrize("command", ["run", "sweep", "time", "ls", "cp", "show"])
+@pytest.mark.parametrize("command", ["run", "sweep", "time", "advise", "ls", "cp", "show"])
 def test_command_page_has_the_words_of_the_help(command: str) -> None:
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     outcome = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})

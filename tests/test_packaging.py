@@ -22,6 +22,7 @@ DATA = [
     "gradwire/sim/experiments/mnist.toml",
     "gradwire/sim/step/presets/devices.toml",
     "gradwire/sim/step/presets/overheads.toml",
+    "gradwire/sim/step/presets/validated.toml",
     "gradwire/sim/tasks/data/LICENSES.md",
     "gradwire/sim/tasks/data/train-images-idx3-ubyte.gz",
     "gradwire/sim/tasks/data/wdbc.csv.gz",

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ...compressors.partition import Partition, partition
 from ...compressors.spec import parse_scheme
 from ...compressors.wirelog import StepLog
 from ...sim.experiment import Experiment
@@ -18,7 +17,6 @@ from ...sim.run import Progress, Run, run
 from ...sim.tasks.base import Task
 from ...sim.timing import Timer, Variant
 from ...sim.training.store import Store
-from ...sim.training.train import cut, new_model
 from ..comparison import Comparison, Row, compare, is_uncompressed
 from ..formatting import format_percent
 from ..predictions import Price
@@ -194,7 +192,7 @@ def _option(trained: _Trained, scheme: str, task: Task) -> Option:
     )
     memory = scheme_memory(
         parse_scheme(scheme),
-        _cut(experiment, task),
+        Timer(experiment, task).partition(experiment.training),
         experiment.training.workers,
         logs,
         dtype,
@@ -235,14 +233,6 @@ def _mean(values: Sequence[float]) -> float:
 
 def _geometric(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
-
-
-def _cut(experiment: Experiment, task: Task) -> Partition:
-    """Return how the model that is timed is cut."""
-    plan, name = experiment.training, experiment.workload.model
-    if name is None:
-        return cut(new_model(task, plan), plan)
-    return partition(load_model(name).parameters(), plan.unit, plan.message, plan.bucket, plan.first_bucket)
 
 
 def _baseline(options: Sequence[Option], by_step: bool) -> Option | None:

@@ -373,7 +373,7 @@ def test_phases_at_a_point_stack_to_the_step(three):
 
 
 def test_a_sweep_over_three_parameters_has_these_figures(three):
-    pairs = ["bandwidth-cost", "bandwidth-density", "cost-density"]
+    pairs = ["bandwidth-cost", "bandwidth-density"]
     assert set(sweep_figures(three)) == {
         "step-phases", "frontier-time", "frontier-bytes",
         *(f"speedup-against-{name}" for name in ("density", "cost", "bandwidth", "latency")),

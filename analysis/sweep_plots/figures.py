@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from .frontiers import frontier, phases_at_point
 from .maps import speedup_map, winner_map
 
 _ORDER = ("bandwidth", "workers", "cost", "latency", "density")
-"""Of two axes the one that is named first lies horizontally; other axes come after these."""
+"""The first of these that a sweep has lies horizontally in all of its maps; other axes come after these."""
 _LEAST = 3
 """A map needs so many values of each axis."""
 
@@ -63,7 +62,7 @@ def sweep_figures(
         figures[f"speedup-against-{_slug(x)}"] = along_axis(dataset, x, _without(given, x))
     if "workers" in axes:
         figures["scaling"] = over_workers(dataset, _without(given, "workers"))
-    for x, y in combinations(long, 2):
+    for x, y in ((long[0], other) for other in long[1:]):
         rest = _without(given, x, y)
         figures[f"winner-{_slug(x)}-{_slug(y)}"] = winner_map(dataset, x, y, _without(rest, "density"))
         for scheme in names:

@@ -55,11 +55,15 @@ class Timer:
     experiment : Experiment
         Only what the timing of steps depends on is used; not the schemes, for instance.
     task : Task
+    workload : Workload, optional
+        How long a worker computes in a step, if that is known already.
     """
 
-    def __init__(self, experiment: Experiment, task: Task) -> None:
+    def __init__(self, experiment: Experiment, task: Task, workload: Workload | None = None) -> None:
         self.experiment = experiment
         self.task = task
+        if workload is not None:
+            self.workload = workload
         self._synthetic: Cache = {}
 
     @cached_property

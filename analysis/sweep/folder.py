@@ -8,6 +8,7 @@ import tomli_w
 import xarray as xr
 
 from ..place import Kind, read_data, write_whole
+from ..plots import save_figures
 from ..sweep_plots import sweep_figures
 from .answer import Answer, answer
 from .crossings import lines
@@ -25,6 +26,8 @@ SWEEP = Kind(
     frozenset({"scheme", "step_s", "run_s", "status", "final_metric"}),
 )
 """What a sweep folder consists of."""
+_DPI = 100
+"""Of the many figures of a sweep, so that writing them takes less time than everything else."""
 MEANS = "means"
 """The group of the data file that has means over the seeds and their confidence intervals."""
 
@@ -53,8 +56,7 @@ def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = Fals
         data.to_netcdf(new / SWEEP.data, engine="h5netcdf")
         over_seeds(data).to_netcdf(new / SWEEP.data, engine="h5netcdf", group=MEANS, mode="a")
         drawn = sweep_figures(data, break_even=lines(data))
-        for name, figure in drawn.items():
-            figure.savefig(new / f"{name}.png", dpi=150, metadata={"Software": None})
+        save_figures(drawn, new, dpi=_DPI)
         page = sweep_html(data, sweep, found, drawn, sweep_toml(data, sweep.grid))
         (new / "report.html").write_text(page, encoding="utf-8")
 

@@ -26,9 +26,17 @@ SWEEP = Kind(
 """What a sweep folder consists of."""
 
 
+_WHOLE = {"cluster.preset": "cluster", "cluster.file": "cluster", "task.name": "task"}
+"""Keys that decide what the others in their section are, if these are not given."""
+
+
 def sweep_toml(data: xr.Dataset, grid: Grid) -> str:
     """Write the sweep completely, all defaults and presets filled in, so that it can be read back."""
     experiment = tomllib.loads(str(data.attrs["experiment"]))
+    for axis in grid.axes:
+        if axis.key in _WHOLE:  # other keys of its section follow from it, and would hold at the first value alone
+            section = _WHOLE[axis.key]
+            experiment[section] = grid.data.get(section, {})
     axes = {axis.name: list(axis.values) for axis in grid.axes}
     return tomli_w.dumps({**experiment, "schemes": list(grid.schemes), "axes": axes})
 

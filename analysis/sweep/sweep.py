@@ -1,11 +1,12 @@
 """The sweep itself: what has to be trained, trained once, and timed at every point."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from ...compressors.errors import InputError
 from ...compressors.spec import parse_scheme
 from ...sim.experiment import Experiment
 from ...sim.tasks.base import Task
@@ -126,6 +127,7 @@ class _Run:
     def result(self) -> Sweep:
         """Do everything."""
         wanted = list(self._wanted())
+        self._check(wanted)
         self.store.prepare()
         tuning = self._tuning()
         tried = {
@@ -208,7 +210,6 @@ class _Run:
                 missing.append(order)
             else:
                 self.trajectories[key] = stored
-        self._check(missing)
         done = len(distinct) - len(missing)
         self.progress("training", done, len(distinct))
         for order, text in self.executor.run(Order.train_elsewhere, missing):
@@ -218,14 +219,26 @@ class _Run:
             done += 1
             self.progress("training", done, len(distinct))
 
-    def _check(self, orders: Sequence[Order]) -> None:
-        """Find out before any training what cannot be trained."""
-        seen = set()
-        for order in orders:
-            key = order.scheme, order.plan.model_dump_json(exclude={"seed", "learning_rate"})
-            if key not in seen:
-                seen.add(key)
-                check(order.task, parse_scheme(order.scheme), order.plan)
+    def _check(self, wanted: Iterable[tuple[int, Index, Experiment]]) -> None:
+        """Find out before any training what cannot be trained, timed or compared."""
+        for i, axis in enumerate(self.grid.axes):
+            found, _ = self.grid.coordinate(i)
+            if len(set(found)) < len(found):
+                raise InputError(f"axes.{axis.name} = {list(axis.values)}: a value comes twice")
+        trained, timed, metrics = set(), set(), {}
+        for label, _, experiment in wanted:
+            task, timer, scheme = self._task(experiment)[0], self._timer(experiment), experiment.schemes[label]
+            metrics[task.metric, task.higher_is_better] = f"{experiment.task.name} by {task.metric}"
+            plan = experiment.training.model_dump_json(exclude={"seed", "learning_rate"})
+            if (id(task), scheme, plan) not in trained:
+                trained.add((id(task), scheme, plan))
+                check(task, parse_scheme(scheme), experiment.training)
+            if (id(timer), scheme) not in timed:
+                timed.add((id(timer), scheme))
+                timer.check(parse_scheme(scheme))
+        if len(metrics) > 1:
+            told = ", ".join(metrics.values())
+            raise InputError(f"axes: tasks with metrics of their own cannot be compared with each other: {told}")
 
     # -------------------------------------------------------------------------------------------------- what is timed
 

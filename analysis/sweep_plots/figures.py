@@ -57,6 +57,8 @@ def sweep_figures(
     target, everywhere = "target" in dataset.attrs, _without(given, "density")
     figures["frontier-time"] = frontier(dataset, "time_to_target_s" if target else "run_s", everywhere)
     figures["frontier-bytes"] = frontier(dataset, "bytes_to_target" if target else "sent_bytes", everywhere)
+    if "speedup" not in dataset:  # without an uncompressed scheme there is nothing to compare with
+        return figures
     for x in axes:
         figures[f"speedup-against-{_slug(x)}"] = along_axis(dataset, x, _without(given, x))
     if "workers" in axes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import tomli_w
 import xarray as xr
 
-from ..place import Kind, read_data, write_whole
+from ..place import Kind, read_data, write_data, write_whole
 from ..sweep_plots import sweep_figures
 from .answer import Answer, answer
 from .crossings import lines
@@ -55,7 +55,7 @@ def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = Fals
         (new / "sweep.toml").write_text(sweep_toml(data, sweep.grid), encoding="utf-8")
         text = json.dumps(sweep_summary(data, found), indent=2) + "\n"
         (new / "summary.json").write_text(text, encoding="utf-8")
-        data.to_netcdf(new / SWEEP.data, engine="h5netcdf")
+        write_data(data, new, SWEEP)
         drawn = sweep_figures(data, break_even=lines(data))
         for name, figure in drawn.items():
             figure.savefig(new / f"{name}.png", dpi=150, metadata={"Software": None})

@@ -45,11 +45,11 @@ def test_what_other_buckets_would_send_is_what_they_do_send(scheme, dtype, tmp_p
     timer, trajectory = trained(experiment(scheme, training=training, baseline={"buckets": list(SIZES)}), tmp_path)
     variants = {variant.bucket_bytes: variant.logs for variant in timer.variants(trajectory)}
     assert list(variants) == [1000, 20_000, 250_000]
-    for size in variants:
+    for size, logs in variants.items():
         own = {**training, "bucket": f"{size} B", "first_bucket": "1 kB"}
         _, real = trained(experiment(scheme, training=own), tmp_path)
-        assert list(variants[size]) == list(real.logs)
-    assert len({len(logs[0]) for logs in variants.values()}) == len(variants)
+        assert list(logs) == list(real.logs)
+    assert len({len(one[0]) for one in variants.values()}) == len(variants)
 
 
 @pytest.mark.parametrize("preset", ["ethernet-1g", "ethernet-100g"])

@@ -68,7 +68,8 @@ class Addresses(HTMLParser):
         self.found += [value for key, value in attributes if key in ("src", "href", "srcset") and value]
 
 
-def test_a_sweep_writes_a_whole_folder_says_its_answer_and_repeats(quick, tmp_path):
+@pytest.mark.usefixtures("quick")
+def test_a_sweep_writes_a_whole_folder_says_its_answer_and_repeats(tmp_path):
     """The file in the folder gives the same again from an empty store."""
     said = swept("first").output
     folder = tmp_path / "first"
@@ -101,6 +102,7 @@ def test_a_sweep_writes_a_whole_folder_says_its_answer_and_repeats(quick, tmp_pa
     assert shown.output == said.partition("Written to")[0]
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     "axes",
     [
@@ -110,7 +112,7 @@ def test_a_sweep_writes_a_whole_folder_says_its_answer_and_repeats(quick, tmp_pa
         {"task.regularisation": [0.001, 0.1]},
     ],
 )
-def test_the_file_repeats_sweeps_over_other_keys_too(quick, axes):
+def test_the_file_repeats_sweeps_over_other_keys_too(axes):
     data = {**DATA, "axes": axes, "training": {**BASE["training"], "steps": 10}}
     Path("other.toml").write_text(tomli_w.dumps(data))
     swept("first", source="other.toml")
@@ -121,7 +123,8 @@ def test_the_file_repeats_sweeps_over_other_keys_too(quick, axes):
         xr.testing.assert_equal(one.load(), two.load())
 
 
-def test_axes_and_schemes_from_the_command_line(quick):
+@pytest.mark.usefixtures("quick")
+def test_axes_and_schemes_from_the_command_line():
     more = ["--axis", "density=[0.2]", "--axis", "cost=[0, 1]", "--scheme", "dense", "--scheme", "topk"]
     swept("out", *more, "--set", "training.steps=10")
     with xr.open_dataset("out/sweep.nc") as data:
@@ -131,14 +134,16 @@ def test_axes_and_schemes_from_the_command_line(quick):
         assert data["completed_steps"].values.max() == 10
 
 
-def test_a_sweep_without_an_uncompressed_scheme_is_written_too(quick, tmp_path):
+@pytest.mark.usefixtures("quick")
+def test_a_sweep_without_an_uncompressed_scheme_is_written_too(tmp_path):
     result = swept("out", "--scheme", "ef(topk)", "--axis", "cost=[0, 1, 2]")
     assert "Cannot say: no uncompressed scheme" in result.output
     assert (tmp_path / "out" / "step-phases.png").is_file()
     assert call("show", "out").exit_code == 0
 
 
-def test_the_default_folder_is_the_next_free_one(quick, tmp_path):
+@pytest.mark.usefixtures("quick")
+def test_the_default_folder_is_the_next_free_one(tmp_path):
     for expected in ("small", "small-2"):
         assert call("sweep", "small.toml", *HERE).exit_code == 0
         assert (tmp_path / "runs" / expected / "sweep.nc").is_file()
@@ -163,7 +168,8 @@ def test_cp_and_ls_of_shipped_sweeps(tmp_path):
     assert not (tmp_path / "x.toml").exists()
 
 
-def test_an_existing_folder_is_kept_unless_forced(quick, tmp_path):
+@pytest.mark.usefixtures("quick")
+def test_an_existing_folder_is_kept_unless_forced(tmp_path):
     swept("kept")
     before = (tmp_path / "kept" / "sweep.nc").read_bytes()
     changed = ["--set", "training.steps=10"]
@@ -180,7 +186,8 @@ def test_an_existing_folder_is_kept_unless_forced(quick, tmp_path):
     assert (tmp_path / "kept" / "notes.txt").read_text() == "mine"
 
 
-def test_force_does_not_replace_a_run_by_a_sweep(quick, tmp_path):
+@pytest.mark.usefixtures("quick")
+def test_force_does_not_replace_a_run_by_a_sweep(tmp_path):
     run = ["--set", "task={name='logistic'}", "--set", "training={steps=5, workers=2, batch_size=8}"]
     assert call("run", *run, "--scheme", "dense", "--out", "result").exit_code == 0
     refused = call("sweep", "small.toml", *HERE, "--out", "result", "--force")
@@ -269,9 +276,10 @@ app(sys.argv[2:], prog_name="gradwire")
 """
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.slow
 @pytest.mark.parametrize("most_bytes", [1000, 20_000, 60_000], ids=["summary", "dataset", "page"])
-def test_a_disk_that_takes_no_more_leaves_nothing_half_written(quick, tmp_path, most_bytes):
+def test_a_disk_that_takes_no_more_leaves_nothing_half_written(tmp_path, most_bytes):
     """A real process whose files may not grow beyond a limit, after everything is trained."""
     swept("first")
     before = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
@@ -287,7 +295,8 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(quick, tmp_path, 
     assert not list(tmp_path.glob(".first*"))
 
 
-def test_axes_of_the_summary_are_those_of_the_file(quick):
+@pytest.mark.usefixtures("quick")
+def test_axes_of_the_summary_are_those_of_the_file():
     swept("out")
     axes = json.loads(Path("out/summary.json").read_text())["axes"]
     assert axes == {"density": [0.1, 0.4], "bandwidth": [1e6, 1e9], "seed": [0, 1]}

@@ -276,13 +276,13 @@ def _choice_notes(dataset: xr.Dataset, rows: list[Row]) -> Iterable[str]:
             size = format_size(int(row.bucket_bytes))
             yield f"{row.scheme} is timed with buckets of {size}, the fastest of the sizes tried."
     tuned = [row for row in rows if row.learning_rate is not None]
-    if not tuned:
+    tried = [float(rate) for rate in np.atleast_1d(dataset.attrs.get("tuned_rates", []))]
+    if len(tried) < 2:
         return
-    tried = [float(rate) for rate in np.atleast_1d(dataset.attrs["tuned_rates"])]
     picked = "; ".join(f"{row.scheme}: {row.learning_rate:g}" for row in tuned)
     grid = ", ".join(f"{rate:g}" for rate in tried)
     yield f"Learning rates were chosen for each scheme on the validation split, of {grid}: {picked}."
-    ends = [row.scheme for row in tuned if len(tried) > 1 and row.learning_rate in (tried[0], tried[-1])]
+    ends = [row.scheme for row in tuned if row.learning_rate in (tried[0], tried[-1])]
     if ends:
         yield f"The rate is at an end of the grid for {', '.join(ends)}: a wider grid may serve better."
 

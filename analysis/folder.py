@@ -8,7 +8,7 @@ import xarray as xr
 from ..sim.run import Run
 from ..sim.step.trace import chrome_trace
 from .comparison import compare
-from .place import Kind, read_data, write_whole
+from .place import Kind, read_data, write_data, write_whole
 from .plots import FIGURES, save_plots
 from .report import report_html
 from .report.explorer import run_explorer
@@ -55,7 +55,7 @@ def _write_files(run: Run, dataset: xr.Dataset, folder: Path) -> None:
     comparison = compare(dataset)
     (folder / "experiment.toml").write_text(dataset.attrs["experiment"], encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary(comparison, dataset), indent=2) + "\n", encoding="utf-8")
-    dataset.to_netcdf(folder / RUN.data, engine="h5netcdf")
+    write_data(dataset, folder / RUN.data)
     save_plots(dataset, folder)
     report = report_html(dataset, comparison, run_explorer(run, comparison))
     (folder / "report.html").write_text(report, encoding="utf-8")

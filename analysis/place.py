@@ -107,6 +107,14 @@ def write_whole(folder: Path, force: bool, kind: Kind, fill: Callable[[Path], No
         raise FolderError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
 
 
+def write_data(data: xr.Dataset, path: Path) -> None:
+    """Write a dataset as netCDF; raises ``OSError`` if the disk refuses.
+
+    It is made in memory first, for HDF5 says of a disk that is full what nobody can catch.
+    """
+    path.write_bytes(data.to_netcdf(engine="h5netcdf"))
+
+
 def read_data(folder: Path, kind: Kind) -> xr.Dataset:
     """Read a folder's dataset.
 

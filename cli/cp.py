@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..analysis.sweep.grid import SWEEPS, sweep_text
+from ..analysis.sweep.grid import SWEEPS, shipped_text
 from ..compressors.errors import InputError
-from ..sim.experiment import preset_text
 
 
 def cp(
@@ -15,7 +14,7 @@ def cp(
     file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
 ) -> None:
     """Copy a shipped experiment or sweep to a file, to edit and run."""
-    command, text = ("sweep", sweep_text(preset)) if preset in SWEEPS else ("run", preset_text(preset))
+    command, text = "sweep" if preset in SWEEPS else "run", shipped_text(preset)
     try:
         with file.open("x", encoding="utf-8") as new:
             new.write(text)

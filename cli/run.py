@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..analysis.comparison import Comparison, compare
 from ..analysis.folder import RUN, write_run
 from ..analysis.place import check_target, free_folder
+from ..analysis.sweep.grid import SWEEPS
+from ..compressors.errors import InputError
 from ..sim.experiment import DEFAULT_EXPERIMENT, Experiment, describe_keys, load_experiment
 from ..sim.run import Progress as Report
 from ..sim.run import run as run_experiment
@@ -41,6 +43,8 @@ def run(
     ] = None,
 ) -> None:
     """Compare compression schemes: train with each, time each on the cluster, say which is first and why."""
+    if file in SWEEPS:
+        raise InputError(f"{file} is a sweep; run it with: gradwire sweep {file}")
     experiment = load_experiment(file, changes or (), schemes or ())
     default = Path("runs"), Path(file).stem
     check_target(out or free_folder(*default), force, RUN)

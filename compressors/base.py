@@ -10,7 +10,7 @@ number of values in a unit (a layer, a bucket or the whole model).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import lru_cache
@@ -230,6 +230,10 @@ class Scheme(ABC):
     def ever(self) -> "tuple[Scheme, ...]":
         """Return the schemes between which a schedule moves: what must hold at every step is asked of each."""
         return (self,)
+
+    def stage(self, step: int) -> Hashable:
+        """Return what tells steps apart that send by other rules, as in a warm-up; None if all are alike."""
+        return None
 
     def check_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027
         """Raise :class:`SchemeError` if what is exchanged must not go into this optimizer."""

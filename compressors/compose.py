@@ -1,6 +1,6 @@
 """Composition, ``topk | qsgd``: a sparsifier selects entries, and a quantizer sends their values in fewer bits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import prod, sqrt
@@ -166,6 +166,9 @@ class Composition(Codec):
         fraction = self._kept(shape)[0] / prod(shape)
         one, other = self.sparsifier.passes(shape), self.quantizer.passes(self._kept(shape))
         return Passes(*(a + fraction * b for a, b in zip(one, other, strict=True)))
+
+    def stage(self, step: int) -> Hashable:
+        return self.sparsifier.stage(step), self.quantizer.stage(step)
 
     def parts(self) -> tuple[Scheme | Memory, ...]:
         return (self.sparsifier, self.quantizer)

@@ -1,5 +1,6 @@
 """1-bit Adam: after a start in full, each worker's momentum travels as signs and a scale, to chunk owners and back."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Literal
@@ -99,6 +100,9 @@ class OneBitAdamScheme(Protocol):
     def passes(self, shape: Shape) -> Passes:
         """Return the momentum (3), error feedback (6) and signs; what owners do, and all read, falls between."""
         return Passes(encode=10, between=6, decode=0)
+
+    def stage(self, step: int) -> Hashable:
+        return step < self.freeze_step
 
     def rounds(self, x: Tensor, state: State, turn: Turn) -> Rounds:
         flat = x.reshape(len(x), -1)

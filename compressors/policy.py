@@ -1,5 +1,6 @@
 """Policies: which scheme a unit gets, by its size, its kind or its name."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -119,6 +120,9 @@ class Layered(Scheme):
 
     def ever(self) -> tuple[Scheme, ...]:
         return (*self.inner.ever(), *self.other.ever())
+
+    def stage(self, step: int) -> Hashable:
+        return self.inner.stage(step), self.other.stage(step)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
         self.inner.check_optimizer(optimizer)

@@ -1,5 +1,6 @@
 """Wrapping: a memory around a codec is a codec, a memory around a protocol is a protocol."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -67,6 +68,9 @@ class Remembering(Scheme):
 
     def ever(self) -> tuple[Scheme, ...]:
         return tuple(self if inner is self.inner else remember(self.memory, inner) for inner in self.inner.ever())
+
+    def stage(self, step: int) -> Hashable:
+        return self.inner.stage(step)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
         self.memory.check_optimizer(optimizer)

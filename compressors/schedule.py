@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from bisect import bisect_right
+from collections.abc import Hashable
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import inf
@@ -229,6 +230,10 @@ class _Scheduled(Scheme):
         starts = (self.schedule.pick((scheme,), 0) if len(self.schemes) == 1 else scheme for scheme in self.schemes)
         found = [one for scheme in (*starts, self.final) for one in scheme.ever()]
         return tuple(dict.fromkeys(found))
+
+    def stage(self, step: int) -> Hashable:
+        now = self.schedule.pick(self.schemes, step)
+        return str(now), now.stage(step)
 
     def check_optimizer(self, optimizer: Optimizer) -> None:
         for scheme in self.ever():

@@ -69,7 +69,7 @@ def with_parameter(text: str, name: str, value: float | str) -> str | None:
     True
     """
     tree, calls = _open(text)
-    new = ast.keyword(name, ast.Name(value) if isinstance(value, str) else ast.Constant(value))
+    new = ast.keyword(name, ast.Constant(value))
     having = [call for call in calls if _has(call, name)]
     for call in having:
         call.keywords = [new, *(keyword for keyword in call.keywords if keyword.arg != name)]

@@ -267,6 +267,8 @@ def load_experiment(source: Path | str, overrides: Sequence[str] = (), schemes: 
     """
     shipped = preset_text(str(source)) if str(source) in EXPERIMENTS else None
     data = read_data(source, overrides, shipped)
+    if "axes" in data:
+        raise ExperimentError(f"{source}: axes are those of a sweep; run it with: gradwire sweep {source}")
     if schemes:
         data["schemes"] = list(schemes)
     return validate_experiment(data)

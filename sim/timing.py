@@ -176,12 +176,13 @@ class Timer:
     def _relogged(self, trajectory: Trajectory, other: Partition, scheme: Scheme) -> list[StepLog]:
         """Return what another partition would have put on the wire, step by step.
 
-        Steps of one structure, which schedules change, are taken to be alike: the first of them is made up.
+        Steps of one structure and one stage of the scheme, which schedules change, are taken to be alike: the first of
+        them is made up. The structure alone does not do: a small model may have no unit that a stage concerns.
         """
         known: dict[tuple[object, ...], StepLog] = {}
         logs = []
         for step, log in enumerate(trajectory.logs):
-            kind = structure(log)
+            kind = structure(log), scheme.stage(step)
             if kind not in known:
                 known[kind] = self._made_up(other, scheme, step)
             logs.append(known[kind])

@@ -98,7 +98,7 @@ _BANDWIDTH = Quantity(
 _DURATION = Quantity("duration", {**_SECONDS, "min": Decimal(60)}, tuple(_SECONDS))
 _SIZE = Quantity("size", {**_DECIMAL, **_BINARY}, ("B", *_BINARY, "kB", "MB", "GB", "TB"))
 _BYTE_RATE = Quantity("memory bandwidth", _BYTES_A_SECOND, tuple(_BYTES_A_SECOND)[::-1])
-_FLOP_RATE = Quantity("compute rate", _scaled("M G T P", "FLOP/s"), ("TFLOP/s", "GFLOP/s", "MFLOP/s", "PFLOP/s"))
+_FLOP_RATE = Quantity("compute rate", _scaled("- M G T P", "FLOP/s"), ("TFLOP/s", "GFLOP/s", "MFLOP/s", "PFLOP/s"))
 
 
 _QUANTITIES = (_BANDWIDTH, _DURATION, _SIZE, _BYTE_RATE, _FLOP_RATE)

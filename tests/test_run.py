@@ -26,6 +26,15 @@ def gradwire(*arguments: str, store, cwd, threads: int = 2, check: bool = True) 
     return subprocess.run(command, cwd=cwd, env=environment, check=check, capture_output=True, text=True, timeout=300)
 
 
+def wait_for_an_entry(store, process) -> None:
+    """Wait until a process has stored something, so that it is in the midst of its work whatever else runs."""
+    deadline = time.monotonic() + 240
+    while not list(store.rglob("*.gz")):
+        assert process.poll() is None, "it ended before it stored anything"
+        assert time.monotonic() < deadline, "nothing was stored"
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_two_runs_from_empty_stores_are_identical_and_threads_change_nothing(tmp_path):
     """The default experiment's five schemes, shortened, in fresh processes with fresh stores."""
@@ -110,9 +119,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(tmp_path):
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "store").rglob("*.gz")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_an_entry(tmp_path / "store", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.gz")}
@@ -128,11 +135,12 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(tmp_path):
 @pytest.mark.slow
 def test_an_interrupt_is_one_line_and_status_130(tmp_path):
     environment = {**os.environ, "GRADWIRE_STORE": str(tmp_path / "store")}
-    command = [sys.executable, "-m", "gradwire.cli", "run", "--set", "training.steps=2000", "--out", "stopped"]
+    steps = ["--set", "training.steps=400"]  # of five schemes, the first of which is soon stored
+    command = [sys.executable, "-m", "gradwire.cli", "run", *steps, "--out", "stopped"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(8)
+    wait_for_an_entry(tmp_path / "store", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

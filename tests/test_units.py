@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +14,15 @@ from gradwire.sim.units import (
     Duration,
     FlopRate,
     Size,
+    between,
     format_bandwidth,
     format_duration,
     format_size,
     parse_bandwidth,
     parse_duration,
     parse_size,
+    spaced,
+    unit_of,
 )
 
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
@@ -158,3 +162,45 @@ def test_fields_are_read_from_text_and_written_as_text():
 def test_a_bare_number_in_a_field_is_refused(field: str):
     with pytest.raises(ValidationError, match="must be text with a unit; allowed: "):
         Everything.model_validate({**TEXTS, field: 5})
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "unit"),
+    [
+        ("1 Gbit/s", 1e9, "bit/s"),
+        ("1 GB/s", 8e9, "bit/s"),
+        ("1 GB/s", 1e9, "B/s"),
+        ("50 us", 50e-6, "s"),
+        ("25 MiB", 25 * 2**20, "B"),
+        ("15.7 TFLOP/s", 15.7e12, "FLOP/s"),
+        ("50 us", 50, None),
+        ("ring", 0, None),
+        ("3", 3, None),
+    ],
+)
+def test_the_unit_in_which_a_text_was_read(text, value, unit):
+    assert unit_of(text, value) == unit
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+@pytest.mark.parametrize(("first", "last"), [(1, 64), (0.001, 0.1), (5.0, 0.02), (3, 3)])
+def test_spaced_numbers_are_numpys_to_four_digits(first, last, logarithmic):
+    exact = (np.geomspace if logarithmic else np.linspace)(first, last, 7)
+    found = spaced(first, last, 7, logarithmic)
+    assert (found[0], found[-1]) == (first, last)
+    assert found == pytest.approx(exact.tolist(), rel=5.001e-4)
+    assert all(float(f"{value:.4g}") == value for value in found[1:-1])
+
+
+def test_ranges_of_texts_keep_their_ends_and_read_back_as_numbers():
+    texts = between("0.1 Gbit/s", "1e5 Mbit/s", 13, logarithmic=True)
+    assert (texts[0], texts[-1]) == ("0.1 Gbit/s", "1e5 Mbit/s")
+    exact = np.geomspace(1e8, 1e11, 13).tolist()
+    assert [parse_bandwidth(text) for text in texts] == pytest.approx(exact, rel=5.001e-4)
+    assert between("1 KiB", "3 KiB", 3, logarithmic=False) == ["1 KiB", "2 KiB", "3 KiB"]
+    assert between("1 s", "2 s", 2, logarithmic=False) == ["1 s", "2 s"]
+    for first, last in (("1 s", "1 B"), ("1", "2"), ("fast", "faster")):
+        with pytest.raises(ValueError, match="no two quantities of one kind"):
+            between(first, last, 3, logarithmic=False)
+    with pytest.raises(ValueError, match="needs ends above 0"):
+        between("0 s", "1 s", 3, logarithmic=True)

@@ -145,7 +145,7 @@ def named(label: str, at: Mapping[str, object]) -> str:
     """
     others = []
     for axis, value in at.items():
-        told = f"{value:g}" if isinstance(value, float) else str(value)
+        told = _told(value)
         filled = re.sub(_open_parameter(axis), f"{axis.removeprefix(SCHEME)}={told}", label)
         others += [f"{axis} {told}"] if filled == label else []
         label = filled
@@ -161,6 +161,10 @@ def own_points(data: xr.Dataset, label: str, dims: Sequence[str]) -> Iterator[tu
     for index in product(*(range(data.sizes[dim]) for dim in own)):
         at = {dim: np.asarray(data[dim].values[k]).item() for dim, k in zip(own, index, strict=True)}
         yield {**dict.fromkeys(dims, 0), **dict(zip(own, index, strict=True))}, at
+
+
+def _told(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _open_parameter(axis: str) -> str:
@@ -223,7 +227,7 @@ def _best(data: xr.Dataset, means: xr.Dataset) -> tuple[xr.DataArray, xr.DataArr
         values = kept[axis].values
         pattern = _open_parameter(axis)
         named = zip(names, values, strict=True)
-        names = [re.sub(pattern, f"{axis.removeprefix(SCHEME)}={value:g}", name) for name, value in named]
+        names = [re.sub(pattern, f"{axis.removeprefix(SCHEME)}={_told(value)}", name) for name, value in named]
     where = kept.argmax("choice")
     found = xr.DataArray(np.array(names, dtype=object)[where.values], dims=where.dims)
     return kept.max("choice").drop_vars(own, errors="ignore"), found
@@ -297,11 +301,11 @@ def _notes(data: xr.Dataset, rows: Iterable[Achieved]) -> Iterator[str]:
     harmful = [row.name for row in rows if row.harms]
     if harmful:
         yield f"A worse final {data.attrs['metric']}, by more than {HARM:.0%} of it, is had with {'; '.join(harmful)}."
-    if "tuned_rates" in data.attrs:
-        grid = [float(rate) for rate in np.atleast_1d(data.attrs["tuned_rates"])]
+    grid = [float(rate) for rate in np.atleast_1d(data.attrs.get("tuned_rates", []))]
+    if len(grid) > 1:
         tried = ", ".join(f"{rate:g}" for rate in grid)
         yield f"Learning rates were chosen for each row on the validation split, of {tried}."
-        ends = [row.name for row in rows if len(grid) > 1 and row.learning_rate in (grid[0], grid[-1])]
+        ends = [row.name for row in rows if row.learning_rate in (grid[0], grid[-1])]
         if ends:
             yield f"The rate is at an end of the grid for {'; '.join(ends)}: a wider grid may serve better."
     estimates = sorted(

@@ -155,7 +155,8 @@ def _in_words(one: xr.Dataset, name: str, text: Callable[[float], str]) -> str:
     parts = [] if not faster else [f"below {ends[0]}"]
     rest = ends[1:] if faster else ends
     for low, high in zip(rest[::2], [*rest[1::2], None], strict=False):
-        parts.append(f"above {low}" if high is None else f"from {low} to {high}")
+        last = f"above {low}" if number == len(ends) else f"from {low} to the next"
+        parts.append(last if high is None else f"from {low} to {high}")
     more = f" ({number} crossings)" if number > len(ends) else ""
     return " and ".join(parts) + more
 

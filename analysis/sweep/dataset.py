@@ -122,8 +122,14 @@ def _attributes(sweep: Sweep) -> dict[str, Any]:
         "torch": str(torch.__version__),
         **({} if training.target is None or "training.target" in own else {"target": training.target}),
         **({"tuned_rates": list(experiment.tune.learning_rates)} if experiment.tune.learning_rates else {}),
-        **({} if experiment.workload.model is None else {"proxy": experiment.workload.model}),
+        **({} if experiment.workload.model is None else {"proxy": _proxy(sweep.grid)}),
     }
+
+
+def _proxy(grid: Grid) -> str:
+    """Return as which models steps are timed."""
+    axis = grid.axis("workload.model")
+    return str(grid.first.workload.model) if axis is None else " or ".join(map(str, axis.values))
 
 
 def _elements(sweep: Sweep) -> int:

@@ -37,7 +37,7 @@ def start_point(sweep: Sweep) -> Point | None:
 
     None if nothing was evaluated in closed form.
     """
-    shown = [cell for cell in sweep.cells if _shown(sweep, cell)]
+    shown = [cell.index for cell in sweep.cells if _shown(sweep, cell)]
     if not shown:
         return None
     axes = sweep.grid.axes
@@ -47,10 +47,12 @@ def start_point(sweep: Sweep) -> Point | None:
     }
     wanted = {"density", "workers"}
     slow = tuple(middle[axis.name] if axis.name in wanted else 0 for axis in axes)
+    if slow not in shown:  # what is in the middle had to be played event by event
+        slow = shown[0]
     place = tuple(middle[axes[i].name] for i in sweep.at_once)
     bandwidth_bps, latency_s, launch_s, factor = (float(np.asarray(value)[place]) for value in sweep.points[slow])
     density = sweep.grid.axis("density")
-    at = None if density is None else float(density.values[middle["density"]])
+    at = None if density is None else float(density.values[slow[axes.index(density)]])
     workers = sweep.grid.experiment(slow).training.workers
     return Point(bandwidth_bps, latency_s, launch_s, factor, at, workers)
 

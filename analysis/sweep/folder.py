@@ -7,7 +7,7 @@ from pathlib import Path
 import tomli_w
 import xarray as xr
 
-from ..place import Kind, read_data, write_whole
+from ..place import Kind, read_data, write_data, write_whole
 from ..plots import save_figures
 from ..sweep_plots import sweep_figures
 from .answer import Answer, answer
@@ -22,25 +22,33 @@ SWEEP = Kind(
     "sweep",
     "sweep.nc",
     frozenset({"sweep.toml", "summary.json", "sweep.nc"}),
-    ("report.html", "*.png"),
+    ("means.nc", "report.html", "*.png"),
     frozenset({"scheme", "step_s", "run_s", "status", "final_metric"}),
 )
 """What a sweep folder consists of."""
 _DPI = 100
 """Of the many figures of a sweep, so that writing them takes less time than everything else."""
-MEANS = "means"
-"""The group of the data file that has means over the seeds and their confidence intervals."""
+MEANS = "means.nc"
+"""Means over the seeds, with their confidence intervals."""
+
+
+_WHOLE = {"cluster.preset": "cluster", "cluster.file": "cluster", "task.name": "task"}
+"""Keys that decide what the others in their section are, if these are not given."""
 
 
 def sweep_toml(data: xr.Dataset, grid: Grid) -> str:
     """Write the sweep completely, all defaults and presets filled in, so that it can be read back."""
     experiment = tomllib.loads(str(data.attrs["experiment"]))
+    for axis in grid.axes:
+        if axis.key in _WHOLE:  # other keys of its section follow from it, and would hold at the first value alone
+            section = _WHOLE[axis.key]
+            experiment[section] = grid.data.get(section, {})
     axes = {axis.name: list(axis.values) for axis in grid.axes}
     return tomli_w.dumps({**experiment, "schemes": list(grid.schemes), "axes": axes})
 
 
 def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = False) -> Answer:
-    """Write ``sweep.toml``, ``summary.json``, ``sweep.nc``, plots and ``report.html``; return the answer.
+    """Write ``sweep.toml``, ``summary.json``, ``sweep.nc``, ``means.nc``, plots and ``report.html``; return the answer.
 
     Raises
     ------
@@ -53,8 +61,8 @@ def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = Fals
         (new / "sweep.toml").write_text(sweep_toml(data, sweep.grid), encoding="utf-8")
         text = json.dumps(sweep_summary(data, found), indent=2) + "\n"
         (new / "summary.json").write_text(text, encoding="utf-8")
-        data.to_netcdf(new / SWEEP.data, engine="h5netcdf")
-        over_seeds(data).to_netcdf(new / SWEEP.data, engine="h5netcdf", group=MEANS, mode="a")
+        write_data(data, new / SWEEP.data)
+        write_data(over_seeds(data), new / MEANS)
         drawn = sweep_figures(data, break_even=lines(data))
         save_figures(drawn, new, dpi=_DPI)
         page = sweep_html(data, sweep, found, drawn, sweep_toml(data, sweep.grid))

@@ -7,10 +7,12 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from ...compressors.errors import InputError
 from ...compressors.spec import parse_scheme, with_open, with_parameter
+from ...sim.cluster.cluster import unknown_name
 from ...sim.experiment import (
     EXPERIMENTS,
     Experiment,
@@ -21,6 +23,7 @@ from ...sim.experiment import (
     validate_experiment,
 )
 from ...sim.units import unit_of
+from ..comparison import is_uncompressed
 from .axes import NAMES, Axis, Value, read_axes
 
 _PRESETS = files("gradwire.analysis.sweep") / "presets"
@@ -138,10 +141,14 @@ def load_grid(
     InputError
         One line for each fault.
     """
-    shipped = sweep_text(source) if source in SWEEPS else preset_text(source) if source in EXPERIMENTS else None
+    shipped = None
+    if source in (*SWEEPS, *EXPERIMENTS) or not (Path(source).suffix or Path(source).exists()):
+        shipped = shipped_text(source)
     data = read_data(source, overrides, shipped)
     table = data.pop("axes", {})
-    for axis in axes if isinstance(table, dict) else ():
+    if not isinstance(table, dict):
+        raise InputError(f"axes = {table!r}: write a section [axes], such as bandwidth = ['1 Gbit/s', '10 Gbit/s']")
+    for axis in axes:
         set_key(table, axis, "--axis", "bandwidth=['1 Gbit/s', '10 Gbit/s']")
     return make_grid({**data, "schemes": list(schemes)} if schemes else data, table)
 
@@ -160,6 +167,12 @@ def make_grid(data: Mapping[str, Any], axes: object) -> Grid:
             raise InputError(f"axes.{axis.name}: no key of an experiment; {hint}")
         if axis.parameter is not None and not any(_has(text, axis.parameter) for text in texts):
             raise InputError(f"axes.{axis.name}: none of the schemes has a parameter {axis.parameter}")
+        if axis.parameter is not None and any(is_uncompressed(text) and _has(text, axis.parameter) for text in texts):
+            raise InputError(
+                f"axes.{axis.name}: uncompressed schemes have it, by which others are measured; list them in schemes"
+            )
+        if axis.key.startswith("tune."):
+            raise InputError(f"axes.{axis.name}: what is tuned is the same everywhere; sweep training.learning_rate")
     if base.tune.learning_rates and any(axis.key == "training.learning_rate" for axis in read):
         raise InputError("axes: training.learning_rate is tuned by tune.learning_rates; give one of them")
     labels = tuple(with_open(text, [a.parameter for a in read if a.parameter is not None]) for text in texts)
@@ -168,9 +181,13 @@ def make_grid(data: Mapping[str, Any], axes: object) -> Grid:
     return Grid(dict(data), read, texts, labels)
 
 
-def sweep_text(name: str) -> str:
-    """Return a shipped sweep's file, comments included."""
-    return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+def shipped_text(name: str) -> str:
+    """Return the file of a shipped sweep or experiment, comments included; raises ``InputError`` if there is none."""
+    if name in SWEEPS:
+        return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+    if name not in EXPERIMENTS:
+        raise unknown_name("experiment or sweep", name, (*EXPERIMENTS, *SWEEPS))
+    return preset_text(name)
 
 
 def _changed(text: str, axis: Axis, value: Value) -> str:

@@ -42,7 +42,6 @@ def sweep_html(data: xr.Dataset, sweep: Sweep, found: Answer, drawn: Mapping[str
     file : str
         The TOML text that repeats the sweep.
     """
-    proxy = proxy_of(data)
     sections = [
         verdict_section(found.sentence),
         Section("schemes", "Schemes swept", f"{hint(_SCHEMES)}\n{_schemes(data, found)}"),
@@ -52,8 +51,18 @@ def sweep_html(data: xr.Dataset, sweep: Sweep, found: Answer, drawn: Mapping[str
         Section("caveats", "What to keep in mind", bullets([REAL, *found.notes])),
         experiment_section(file),
     ]
-    title = str(data.attrs["title"]) + (f" ({proxy})" if proxy else "")
-    return page(title, _facts(data), sections, f"gradwire {data.attrs['gradwire']}, torch {data.attrs['torch']}")
+    return page(
+        f"{data.attrs['title']}{_mark(data)}",
+        _facts(data),
+        sections,
+        f"gradwire {data.attrs['gradwire']}, torch {data.attrs['torch']}",
+    )
+
+
+def _mark(data: xr.Dataset) -> str:
+    """Return what stands behind a title if the sweep is a proxy."""
+    proxy = proxy_of(data)
+    return f" ({proxy})" if proxy else ""
 
 
 _SCHEMES = (
@@ -91,7 +100,7 @@ def _schemes(data: xr.Dataset, found: Answer) -> str:
         )
         for row in found.rows
     ]
-    return table("Schemes swept", list(shown), rows)
+    return table(f"Schemes swept{_mark(data)}", list(shown), rows)
 
 
 def _explorer(data: xr.Dataset, sweep: Sweep) -> str:
@@ -116,7 +125,7 @@ def _break_even(data: xr.Dataset) -> Iterator[Section]:
     rows = [TableRow(row.name, [Cell(*cell) for cell in row.cells()]) for row in crossings(data)]
     where = setting_in_words(data)
     told = hint(f"{_CROSSINGS} Where an axis is not asked for: {where or 'the cluster as it is'}.")
-    yield Section("break-even", "Where it breaks even", f"{told}\n{table('Break-even', TITLES, rows)}")
+    yield Section("break-even", "Where it breaks even", f"{told}\n{table(f'Break-even{_mark(data)}', TITLES, rows)}")
 
 
 _CROSSINGS = (

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..comparison import proxy_of
 from ..formatting import MISSING, format_bytes, format_count, format_metric, format_ratio
 from ..summary import plain
 from .answer import Achieved, Answer, axes_of, measured_by
@@ -50,7 +51,9 @@ def columns(data: xr.Dataset) -> dict[str, Any]:
 
 def sweep_table(data: xr.Dataset, found: Answer) -> Table:
     """Return the table for a terminal: a row a scheme and point of what it learns."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    proxy = proxy_of(data)
+    caption = None if proxy is None else Text(f"{proxy}.")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("scheme", overflow="fold")
     shown = columns(data)
     for title in shown:

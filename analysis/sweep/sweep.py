@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...compressors.errors import InputError
 from ...compressors.spec import parse_scheme
 from ...compressors.wirelog import StepLog
 from ...sim.experiment import Experiment
@@ -129,7 +130,7 @@ class _Run:
     def result(self) -> Sweep:
         """Do everything."""
         wanted = list(self._wanted())
-        self._check_proxies(wanted)
+        self._check_comparison(wanted)
         self.store.prepare()
         tuning = self._tuning()
         tried = {
@@ -223,7 +224,6 @@ class _Run:
                 missing.append(order)
             else:
                 self.trajectories[key] = stored
-        self._check(missing)
         done = len(distinct) - len(missing)
         self.progress("training", done, len(distinct))
         for order, text in self.executor.run(Order.train_elsewhere, missing):
@@ -237,20 +237,27 @@ class _Run:
         """Find out before any training what cannot be trained."""
         seen = set()
         for order in orders:
-            key = order.scheme, order.plan.model_dump_json(exclude={"seed", "learning_rate"})
+            key = id(order.task), order.scheme, order.plan.model_dump_json(exclude={"seed", "learning_rate"})
             if key not in seen:
                 seen.add(key)
                 check(order.task, parse_scheme(order.scheme), order.plan)
 
-    def _check_proxies(self, wanted: Iterable[tuple[int, Index, Experiment]]) -> None:
-        """Find out before any training which scheme cannot take a listed model whose steps stand in for the task's."""
-        seen = set()
+    def _check_comparison(self, wanted: Iterable[tuple[int, Index, Experiment]]) -> None:
+        """Find out before any training what cannot be compared, and which scheme cannot be timed as a listed model."""
+        for i, axis in enumerate(self.grid.axes):
+            found, _ = self.grid.coordinate(i)
+            if len(set(found)) < len(found):
+                raise InputError(f"axes.{axis.name} = {list(axis.values)}: a value comes twice")
+        timed, metrics = set(), {}
         for label, _, experiment in wanted:
-            timer = self._timer(experiment)
-            key = experiment.schemes[label], id(timer)
-            if experiment.workload.model is not None and key not in seen:
-                seen.add(key)
-                timer.check(parse_scheme(experiment.schemes[label]))
+            task, timer, scheme = self._task(experiment)[0], self._timer(experiment), experiment.schemes[label]
+            metrics[task.metric, task.higher_is_better] = f"{experiment.task.name} by {task.metric}"
+            if experiment.workload.model is not None and (id(timer), scheme) not in timed:
+                timed.add((id(timer), scheme))
+                timer.check(parse_scheme(scheme))
+        if len(metrics) > 1:
+            told = ", ".join(metrics.values())
+            raise InputError(f"axes: tasks with metrics of their own cannot be compared with each other: {told}")
 
     # -------------------------------------------------------------------------------------------------- what is timed
 

@@ -106,7 +106,7 @@ def phases_at_point(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     part, where = fix(dataset, at or {}, ())
     phases_s = {phase: band(part, variable).mean.values for phase, variable in PHASES.items()}
     names = [str(name) for name in part["scheme"].values]
-    best_s = float(part.get("baseline_step_s", np.nan))
+    best_s = float(band(part, "baseline_step_s").mean) if "baseline_step_s" in part else np.nan
     best = best_s if np.isfinite(best_s) else None
     figure = draw_phases(title_of(dataset, "What a step consists of"), names, phases_s, best)
     caption(figure.axes[0], where)
@@ -146,13 +146,13 @@ def _unit(against: Against, values: Array) -> tuple[float, str, bool]:
     if not against.endswith("_s"):
         if wide:
             return 1.0, "", True
-        size, unit = next(pair for pair in _BYTES if finite.max(initial=0.0) >= pair[0])
+        size, unit = next((pair for pair in _BYTES if finite.max(initial=0.0) >= pair[0]), (1.0, "B"))
         return size, f" ({unit})", False
     seconds, unit = time_unit(float(np.median(finite)) if finite.size else 0.0)
     return seconds, f" ({unit} of virtual time)", bool(wide)
 
 
-_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0.0, "B"))
+_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def _draw(axes: Axes, family: _Family, size: float, look: Look) -> None:

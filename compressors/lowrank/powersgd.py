@@ -1,5 +1,6 @@
 """PowerSGD: a low-rank factorisation of each matrix by one power iteration a step, in two all-reduces."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import prod
 
@@ -100,6 +101,9 @@ class PowerSGD(Protocol):
         The orthonormalisation of P is not in it: it touches little memory and takes time all the same.
         """
         return Passes(encode=1, between=1, decode=2) if self._factorises(shape) else Passes(0, 0, 0)
+
+    def stage(self, step: int) -> Hashable:
+        return step < self.start_step
 
     def rounds(self, x: Tensor, state: State, turn: Turn) -> Rounds:
         workers, *shape = x.shape

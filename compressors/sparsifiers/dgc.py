@@ -1,5 +1,6 @@
 """Deep gradient compression: DGC's selection from what its momentum memory holds back."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -63,6 +64,9 @@ class DGC(Codec):
     def parts(self) -> tuple[Scheme | Memory, ...]:
         """Return the whole, for cost models that know it by its name, and its two stages."""
         return (self, *self.whole.parts())
+
+    def stage(self, step: int) -> Hashable:
+        return self.whole.stage(step)
 
     @property
     def unbiased(self) -> bool:

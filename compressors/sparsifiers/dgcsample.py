@@ -1,5 +1,6 @@
 """DGC's selection: the entries above a threshold that a sample suggests, held within bounds of k."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -75,6 +76,9 @@ class DGCSample(ThresholdSparsifier):
             return self.density
         stage = WARMUP_STAGES * step // self.warmup_steps
         return float(FIRST_DENSITY * (self.density / FIRST_DENSITY) ** (stage / WARMUP_STAGES))
+
+    def stage(self, step: int) -> Hashable:
+        return self.density_at(step)
 
     def error_bound(self, shape: Shape) -> float:
         """Return 1 - 1 / n: the entries sent are the largest, and one at least."""

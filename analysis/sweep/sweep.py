@@ -193,11 +193,13 @@ class _Run:
         key = experiment.model_dump_json(exclude={"title": True, "schemes": True, "tune": True, "training": learnt})
         if key not in self.timers:
             task, digest = self._task(experiment)
-            self.timers[key] = Timer(experiment, task, self._workload(experiment, task, digest))
+            counted = experiment.workload.model is None and experiment.workload.times is None
+            workload = self._workload(experiment, task, digest) if counted else None
+            self.timers[key] = Timer(experiment, task, workload)
         return self.timers[key]
 
     def _workload(self, experiment: Experiment, task: Task, digest: str) -> Workload:
-        """Return how long a worker computes; counting a model's arithmetic takes seconds, so the result is stored."""
+        """Return how long a worker computes; counting the model's arithmetic takes seconds, so the result is stored."""
         depends = experiment.model_dump_json(include={"training": {"batch_size", "dtype"}, "workload": True})
         key = hashlib.sha256(f"{digest} {depends} {source_digest('sim')}".encode()).hexdigest()
         text = self.timings.get_text(key)
@@ -250,9 +252,10 @@ class _Run:
                 raise InputError(f"axes.{axis.name} = {list(axis.values)}: a value comes twice")
         timed, metrics = set(), {}
         for label, _, experiment in wanted:
-            task, timer, scheme = self._task(experiment)[0], self._timer(experiment), experiment.schemes[label]
+            task, scheme = self._task(experiment)[0], experiment.schemes[label]
             metrics[task.metric, task.higher_is_better] = f"{experiment.task.name} by {task.metric}"
-            if experiment.workload.model is not None and (id(timer), scheme) not in timed:
+            timer = None if experiment.workload.model is None else self._timer(experiment)
+            if timer is not None and (id(timer), scheme) not in timed:
                 timed.add((id(timer), scheme))
                 timer.check(parse_scheme(scheme))
         if len(metrics) > 1:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,21 +43,23 @@ def test_a_killed_sweep_ends_as_an_uninterrupted_one(tmp_path):
     _, errors = whole.communicate(timeout=300)
     assert whole.returncode == 0, errors
     duration_s = time.monotonic() - start
+    expected = read_sweep(tmp_path / "whole")
     draws = random.Random(0)
-    killed = 0
+    killed, store = 0, tmp_path / "two"
     while killed < KILLS:
-        process = begin(tmp_path, tmp_path / "two", "resumed")
+        process = begin(tmp_path, store, "resumed")
         try:
-            process.wait(timeout=draws.uniform(0.1, 0.9) * duration_s)
+            _, errors = process.communicate(timeout=draws.uniform(0.2, 0.8) * duration_s)
+            assert process.returncode == 0, errors
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.communicate()
             killed += 1
-        assert not (tmp_path / "resumed").exists() or process.returncode == 0
-        if (tmp_path / "resumed").exists():
-            break
-    last = begin(tmp_path, tmp_path / "two", "resumed") if not (tmp_path / "resumed").exists() else None
-    if last is not None:
-        _, errors = last.communicate(timeout=300)
-        assert last.returncode == 0, errors
-    xr.testing.assert_identical(read_sweep(tmp_path / "resumed"), read_sweep(tmp_path / "whole"))
+        if (tmp_path / "resumed").exists():  # it was done, so there is nothing left to kill: from nothing again
+            xr.testing.assert_identical(read_sweep(tmp_path / "resumed"), expected)
+            shutil.rmtree(tmp_path / "resumed")
+            store = tmp_path / f"store after {killed} kills"
+    last = begin(tmp_path, store, "resumed")
+    _, errors = last.communicate(timeout=300)
+    assert last.returncode == 0, errors
+    xr.testing.assert_identical(read_sweep(tmp_path / "resumed"), expected)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..compressors.errors import InputError
 from ..sim.cluster import Cluster
+from ..sim.models import load_model
 from ..sim.network.costs import Costs
 from ..sim.network.critical import ClosedFormError
 from ..sim.prediction import Inputs, Job, Prediction, make_job, predict
@@ -54,6 +55,8 @@ class Setup:
     Attributes
     ----------
     model : str
+    batch : int
+        Samples of one worker's batch.
     workers : int
     bandwidth : str
         Of a host's NIC.
@@ -66,12 +69,19 @@ class Setup:
     """
 
     model: str
+    batch: int
     workers: int
     bandwidth: str
     scheme: str
     cost: float
     step: Step
     uncompressed: Mapping[str, Step]
+
+    @property
+    def most(self) -> float:
+        """The gain over the best uncompressed step if neither compression nor communication took any time."""
+        best = min(self.uncompressed.values(), key=lambda step: step.step_s)
+        return best.step_s / best.compute_s - 1
 
     def gain(self, baselines: Sequence[str] = UNCOMPRESSED) -> float:
         """Return by which share the step is sooner than the best uncompressed one; negative if it is later."""
@@ -84,15 +94,16 @@ def setups(
     bandwidths: Sequence[str],
     schemes: Sequence[str] = STUDIED,
     costs: Sequence[float] = (1.0,),
+    batch_factor: int = 1,
     hosts: Mapping[str, Any] = HOSTS,
-    progress: Callable[[], None] = lambda: None,
+    cache: Cache | None = None,
 ) -> list[Setup]:
     """Predict a step of every scheme, compressed and not, at every point of a grid, in closed form.
 
     Parameters
     ----------
     models : sequence of str
-        Listed models, at their customary batches.
+        Listed models.
     workers : sequence of int
     bandwidths : sequence of str
         Of a host's NIC, as in ``"10 Gbit/s"``.
@@ -100,10 +111,12 @@ def setups(
         Compressed ones.
     costs : sequence of float
         Factors on the cost of compression; 1 must be one of them, at which uncompressed schemes are charged.
+    batch_factor : int
+        A worker's batch, as a multiple of the model's customary one.
     hosts : mapping
         The cluster but for its bandwidth, as in an experiment's section ``cluster``.
-    progress : callable
-        Called after each model and number of workers.
+    cache : dict, optional
+        Filled, and used, by calls for the same schemes, of what they put on the wire.
 
     Returns
     -------
@@ -119,19 +132,19 @@ def setups(
         raise InputError(f"costs = {list(costs)}: 1 must be one of them, for uncompressed schemes are charged at it")
     names = (*UNCOMPRESSED, *schemes)
     found = []
+    kept: Cache = {} if cache is None else cache
     for model in models:
-        cache: Cache = {}
-        jobs = {name: _jobs(model, name, hosts, bandwidths) for name in names}
+        batch = batch_factor * load_model(model).batch
+        jobs = {name: _jobs({"model": model, "scheme": name}, batch, hosts, bandwidths) for name in names}
         for n in workers:
-            steps = {name: _steps(jobs[name], n, costs, cache) for name in names}
+            steps = {name: _steps(jobs[name], n, costs, kept) for name in names}
             for i, bandwidth in enumerate(bandwidths):
                 dense = {name: steps[name][i, costs.index(1.0)] for name in UNCOMPRESSED}
                 found += [
-                    Setup(model, n, bandwidth, name, cost, steps[name][i, j], dense)
+                    Setup(model, batch, n, bandwidth, name, cost, steps[name][i, j], dense)
                     for name in schemes
                     for j, cost in enumerate(costs)
                 ]
-            progress()
     return found
 
 
@@ -167,12 +180,21 @@ def how_often(
     return {group: tuple(row) for group, row in counts.items()}
 
 
-def _jobs(model: str, scheme: str, hosts: Mapping[str, Any], bandwidths: Sequence[str]) -> list[list[Job]]:
+def _jobs(what: dict[str, Any], batch: int, hosts: Mapping[str, Any], bandwidths: Sequence[str]) -> list[list[Job]]:
     """Return a job for each network, by size of buckets."""
-    rest = {"model": model, "scheme": scheme, "timing": {"engine": "closed-form"}}
     networks = [{**hosts, "bandwidth": bandwidth} for bandwidth in bandwidths]
     return [
-        [make_job({**rest, "cluster": network, "training": {"bucket": bucket}}) for network in networks]
+        [
+            make_job(
+                {
+                    **what,
+                    "cluster": network,
+                    "training": {"batch_size": batch, "bucket": bucket},
+                    "timing": {"engine": "closed-form"},
+                }
+            )
+            for network in networks
+        ]
         for bucket in BUCKETS
     ]
 
@@ -201,12 +223,12 @@ def _elsewhere(prediction: Prediction, cluster: Cluster, costs: Sequence[float])
 
     What a worker does, and what it hands over, does not depend on the cluster.
     """
-    plan, timing, workers = prediction.timeline.plan, prediction.job.timing, prediction.job.training.workers
+    (graph,), timing, workers = prediction.timeline.plan.graphs, prediction.job.timing, prediction.job.training.workers
     network = Costs(cluster, workers, timing.algorithms, timing.gathers)
     try:
-        uniform, priced = network.check_uniform(), price(plan.graphs[0], network, timing)
+        uniform, priced = network.check_uniform(), price(graph, network, timing)
     except ClosedFormError as error:
         raise InputError(f"a grid needs the closed form, but {error}") from error
     point = uniform.bandwidth_bps, uniform.latency_s, uniform.launch_s
-    phases = step_times(plan.graphs[0], priced, *point, np.asarray(costs)[:, None])
+    phases = step_times(graph, priced, *point, np.asarray(costs)[:, None])
     return Phases(*(np.broadcast_to(values, (len(costs), 1))[:, 0] for values in phases))

@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,12 +108,16 @@ def write_whole(folder: Path, force: bool, kind: Kind, fill: Callable[[Path], No
         raise FolderError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
 
 
-def write_data(data: xr.Dataset, folder: Path, kind: Kind) -> None:
-    """Write a folder's dataset; raises ``OSError`` if the disk refuses.
+def write_data(data: xr.Dataset, folder: Path, kind: Kind, groups: Mapping[str, xr.Dataset] | None = None) -> None:
+    """Write a folder's dataset, and others as groups of the same file; raises ``OSError`` if the disk refuses.
 
     It is made in memory first, for HDF5 says of a disk that is full what nobody can catch.
     """
-    (folder / kind.data).write_bytes(data.to_netcdf(engine="h5netcdf"))
+    file = BytesIO()
+    data.to_netcdf(file, engine="h5netcdf")
+    for name, group in (groups or {}).items():
+        group.to_netcdf(file, engine="h5netcdf", group=name, mode="a")
+    (folder / kind.data).write_bytes(file.getvalue())
 
 
 def read_data(folder: Path, kind: Kind) -> xr.Dataset:

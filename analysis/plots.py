@@ -142,11 +142,12 @@ def save_plots(dataset: xr.Dataset, folder: Path) -> list[Path]:
     return save_figures({name: draw(dataset) for name, draw in FIGURES.items()}, folder)
 
 
-def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+def save_figures(figures: Mapping[str, Figure], folder: Path, dpi: int = 200) -> list[Path]:
     """Write figures as PNG into an existing folder, by the names of their files; equal figures give equal bytes."""
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path, dpi=200, metadata={"Software": None})
+        figure.savefig(path, dpi=dpi, metadata={"Software": None})
+        figure.set_layout_engine("none")  # what is laid out stays so, wherever else it is drawn
     return paths
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .advise import advise
 from .cp import cp
 from .guard import guarded
 from .ls import ls
@@ -40,5 +41,6 @@ _STORED = "interrupted; what was trained is stored, and the same command goes on
 
 app.command(epilog=keys_help())(guarded(run, _STORED))
 app.command()(guarded(sweep, _STORED))
+app.command()(guarded(advise, _STORED))
 for command in (time, ls, cp, show):
     app.command()(guarded(command))

@@ -41,7 +41,7 @@ class Where(StrEnum):
 
 def sweep(
     file: Annotated[
-        str, typer.Argument(help="An experiment file with a section [axes], or the name of a shipped sweep.")
+        str, typer.Argument(help="An experiment file with a section called axes, or the name of a shipped sweep.")
     ] = "three-parameters",
     axes: Annotated[
         list[str] | None,

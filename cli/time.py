@@ -1,23 +1,28 @@
 """`gradwire time`: predict a step of a listed model, without training."""
 
-import json as json_format
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..analysis.influence import influences
 from ..analysis.predictions import Price, facts, heading, phases_table, prediction_data, scaling_data, scaling_table
 from ..analysis.scaling import FORMATS, Scaling, read_workers, save_scaling, scale
 from ..compressors.errors import InputError
 from ..sim.experiment import set_key
-from ..sim.prediction import Job, make_job, predict
+from ..sim.prediction import make_job, predict
 from ..sim.step.synthetic import Cache
-from .show import PIPE_WIDTH
+from .output import (
+    check_folder,
+    check_price,
+    cluster_keys,
+    find_price,
+    open_console,
+    predicting,
+    print_line,
+    write_json,
+)
 
 
 def time(
@@ -57,37 +62,32 @@ def time(
 ) -> None:
     """Predict the step of a listed model on a cluster: phases, throughput, scaling and cost, without training."""
     training = {"workers": workers} | ({} if batch is None else {"batch_size": batch})
-    data = {"model": model, "training": training, "cluster": _cluster(cluster), "workload": {"device": device}}
+    data = {"model": model, "training": training, "cluster": cluster_keys(cluster), "workload": {"device": device}}
     for change in changes or ():
         set_key(data, change)
     if schemes and "scheme" in data:
         raise InputError(f"--set scheme={data['scheme']}: not together with --scheme; give one of them")
     jobs = [make_job({"scheme": scheme, **data}) for scheme in schemes or ["dense"]]
     numbers = _check(scaling, strong, plot, json, price)
-    cost = _price(jobs[0], price, steps)
+    cost = find_price(jobs[0].cluster, price, steps)
     cache = Cache()
-    with _progress(len(jobs) * (2 - no_influence + len(numbers))) as advance:
+    with predicting(len(jobs) * (2 - no_influence + len(numbers))) as advance:
         predictions = [advance(predict(job, cache=cache)) for job in jobs]
         effects = [[] if no_influence else advance(influences(one, cache)) for one in predictions]
         per_hour = None if cost is None else cost.per_gpu_hour
         scaled = scale(jobs, numbers, strong, per_hour, steps, lambda: advance(None)) if numbers else None
-    console = _console()
-    _say(console, heading(predictions[0]))
+    console = open_console()
+    print_line(console, heading(predictions[0]))
     console.print(phases_table(predictions, console.width))
-    _say(console, f"compute times: {predictions[0].workload.source}")
+    print_line(console, f"compute times: {predictions[0].workload.source}")
     for one, own in zip(predictions, effects, strict=True):
-        _say(console, f"\n{one.job.scheme}")
+        print_line(console, f"\n{one.job.scheme}")
         for name, text in facts(one, own, cost):
-            _say(console, f"  {name}: {text}")
+            print_line(console, f"  {name}: {text}")
     _finish(console, scaled, cost, plot)
     if json is not None:
         parts = [prediction_data(one, own, cost) for one, own in zip(predictions, effects, strict=True)]
-        _write(json, {"predictions": parts, "scaling": None if scaled is None else scaling_data(scaled)})
-
-
-def _cluster(name: str) -> dict[str, str]:
-    """Return the section that a preset or a file stands for."""
-    return {"file": name} if name.endswith(".toml") or Path(name).is_file() else {"preset": name}
+        write_json(json, {"predictions": parts, "scaling": None if scaled is None else scaling_data(scaled)})
 
 
 def _check(scaling: str | None, strong: bool, plot: Path | None, json: Path | None, price: float | None) -> list[int]:
@@ -96,22 +96,10 @@ def _check(scaling: str | None, strong: bool, plot: Path | None, json: Path | No
         raise InputError(f"{'--strong' if strong else '--plot'} needs --scaling, such as --scaling 2..64")
     if plot is not None and plot.suffix not in FORMATS:
         raise InputError(f"--plot {plot}: allowed endings: {', '.join(FORMATS)}")
-    for option, path in (("--plot", plot), ("--json", json)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{option} {path}: the folder {path.parent} is not there")
-    if price is not None and not 0 < price < float("inf"):
-        raise InputError(f"--price {price}: allowed: a number above 0")
+    check_folder("--plot", plot)
+    check_folder("--json", json)
+    check_price(price)
     return [] if scaling is None else read_workers(scaling)
-
-
-def _price(job: Job, price: float | None, steps: int | None) -> Price | None:
-    """Return the price that is asked for, or else the cluster's."""
-    if price is not None:
-        return Price(price, "", steps)
-    own = job.cluster.cluster().price
-    if own is None and steps is not None:
-        raise InputError(f"--steps {steps}: {job.cluster.label} has no price; give one with --price")
-    return None if own is None else Price(own.per_gpu_hour, own.currency, steps)
 
 
 def _finish(console: Console, scaled: Scaling | None, cost: Price | None, plot: Path | None) -> None:
@@ -119,38 +107,7 @@ def _finish(console: Console, scaled: Scaling | None, cost: Price | None, plot: 
     if scaled is None:
         return
     kind = "strong scaling: the global batch is constant" if scaled.strong else "weak scaling: each worker's batch is"
-    _say(console, f"\n{kind}" + ("" if scaled.strong else " constant"))
+    print_line(console, f"\n{kind}" + ("" if scaled.strong else " constant"))
     console.print(scaling_table(scaled, cost))
     if plot is not None:
         save_scaling(scaled, plot)
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    try:
-        path.write_text(json_format.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--json {path}: cannot be written: {error.strerror or error}") from error
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Any], Any]]:
-    """Show a bar on a terminal, and nothing elsewhere; what it yields hands its argument on and advances the bar."""
-    console = Console(stderr=True)
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=total)
-
-        def advance(done: Any) -> Any:
-            progress.advance(bar)
-            return done
-
-        yield advance

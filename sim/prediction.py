@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..compressors.base import Scheme
+from ..compressors.base import Scheme, SchemeError
 from ..compressors.costs import on_cluster
 from ..compressors.errors import InputError
 from ..compressors.partition import BUCKET_BYTES, FIRST_BUCKET_BYTES, Granularity, partition
@@ -239,14 +239,16 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
     Raises
     ------
     InputError
-        If the cluster has too few GPUs, nothing is published where published times are asked for, there is no
-        closed form where one is asked for, or more would have to be played than can be.
+        If the scheme cannot take such units, the cluster has too few GPUs, nothing is published where published times
+        are asked for, there is no closed form where one is asked for, or more would have to be played than can be.
     """
     inputs = inputs or Inputs(job.cluster.cluster(), load_device(job.workload.device), job.overhead)
     model, training = load_model(job.model), job.training
     cut = partition(model.parameters(), training.unit, training.message, training.bucket, training.first_bucket)
     work = model_workload(model, inputs.device, job.batch, job.workload.times)
-    log = synthetic_log(cut, _scheme(job, inputs), training.workers, cache=cache, step=training.step)
+    scheme = _scheme(job, inputs)
+    check_unit(scheme, training.unit)
+    log = synthetic_log(cut, scheme, training.workers, cache=cache, step=training.step)
     options = job.timing.model_copy(update={"one_bucket_first": False})
     where = inputs.cluster, inputs.overhead, inputs.device
     parse = lru_cache(parse_scheme)  # a step's units have the same few schemes
@@ -261,6 +263,13 @@ def predict(job: Job, inputs: Inputs | None = None, cache: Cache | None = None) 
         algorithms=tuple(_algorithms(log, times.plan.costs[0])),
         links=tuple(sorted(_links(times), key=lambda link: -link.share)),
     )
+
+
+def check_unit(scheme: Scheme, unit: Granularity) -> None:
+    """Raise ``SchemeError`` if a scheme does not work on such units."""
+    if unit not in scheme.granularity:
+        allowed = ", ".join(sorted(scheme.granularity))
+        raise SchemeError(f"training.unit = {unit!r}: {scheme} works on {allowed} only")
 
 
 def _scheme(job: Job, inputs: Inputs) -> Scheme:

@@ -55,11 +55,15 @@ class Timer:
     experiment : Experiment
         Only what the timing of steps depends on is used; not the schemes, for instance.
     task : Task
+    workload : Workload, optional
+        How long a worker computes in a step, if that is known already.
     """
 
-    def __init__(self, experiment: Experiment, task: Task) -> None:
+    def __init__(self, experiment: Experiment, task: Task, workload: Workload | None = None) -> None:
         self.experiment = experiment
         self.task = task
+        if workload is not None:
+            self.workload = workload
         self._synthetic: Cache = {}
 
     @cached_property
@@ -85,7 +89,7 @@ class Timer:
         SchemeError
             If it cannot take a unit of the proxy.
         """
-        for message in self._partition(self.experiment.training).messages:
+        for message in self.partition(self.experiment.training).messages:
             for unit in message:
                 scheme.for_unit(unit.name, unit.shape).init(unit.shape, 1, torch.zeros(()))
 
@@ -147,8 +151,8 @@ class Timer:
     def _module(self) -> nn.Module:
         return new_model(self.task, self.experiment.training)
 
-    def _partition(self, plan: Training) -> Partition:
-        """Return how the model that is timed is cut."""
+    def partition(self, plan: Training) -> Partition:
+        """Return how a plan cuts the model that is timed."""
         name = self.experiment.workload.model
         if name is None:
             return cut(self._module, plan)
@@ -158,13 +162,13 @@ class Timer:
     def _partitions(self, scheme: Scheme) -> Iterator[tuple[int | None, Partition]]:
         """Yield the plan's own cut and, for an uncompressed scheme, others with buckets of other sizes."""
         plan = self.experiment.training
-        own = self._partition(plan)
+        own = self.partition(plan)
         bucketed = plan.message == "bucket"
         yield plan.bucket if bucketed else None, own
         seen = [own]
         for size in self.experiment.baseline.buckets if bucketed and isinstance(scheme, Dense) else ():
             changed = plan.model_copy(update={"bucket": size, "first_bucket": min(size, plan.first_bucket)})
-            other = self._partition(changed)
+            other = self.partition(changed)
             if other not in seen:
                 seen.append(other)
                 yield size, other

@@ -241,7 +241,7 @@ def table(text: str, after: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-@pytest.mark.parametrize("command", ["run", "time", "ls", "cp", "show"])
+@pytest.mark.parametrize("command", ["run", "sweep", "time", "advise", "ls", "cp", "show"])
 def test_command_page_has_the_words_of_the_help(command: str) -> None:
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     outcome = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
@@ -305,12 +305,13 @@ def default(model: type[BaseModel], key: str) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    if key in ("bucket", "first_bucket"):
-        return str(model.model_construct(**{key: value}).model_dump(mode="json", include={key})[key])
+    if key in ("bucket", "first_bucket", "buckets"):
+        written = model.model_construct(**{key: value}).model_dump(mode="json", include={key})[key]
+        return written if isinstance(written, str) else ", ".join(written)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@pytest.mark.parametrize("kind", ["schemes", "clusters", "devices", "models"])
+@pytest.mark.parametrize("kind", ["schemes", "clusters", "devices", "models", "experiments", "sweeps"])
 def test_list_page_has_what_is_listed(kind: str) -> None:
     """Column by column, for cells of the command's table go over several lines."""
     page = (DOCS / "reference" / "lists.md").read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ DATA = [
     "gradwire/sim/experiments/mnist.toml",
     "gradwire/sim/step/presets/devices.toml",
     "gradwire/sim/step/presets/overheads.toml",
+    "gradwire/sim/step/presets/validated.toml",
     "gradwire/sim/tasks/data/LICENSES.md",
     "gradwire/sim/tasks/data/train-images-idx3-ubyte.gz",
     "gradwire/sim/tasks/data/wdbc.csv.gz",
@@ -153,7 +154,7 @@ def install_lines() -> list[str]:
 def test_readme_has_one_line_to_run_and_one_to_test() -> None:
     to_run, to_test = install_lines()
     assert to_run.endswith(" && pip install . && gradwire run")
-    assert to_test.endswith(" && pip install -e '.[dev]' --config-settings editable_mode=strict && pytest")
+    assert to_test.endswith(" && pip install -e '.[dev]' --config-settings editable_mode=strict && pytest -n auto")
     assert all("pip install torch==" in line for line in (to_run, to_test))
 
 

@@ -281,6 +281,14 @@ def test_regression_shards_for_each_worker_were_cached_for_another_number_of_wor
         assert logs[0][0].collectives[-1].sent_bytes[0] != logs[1][0].collectives[-1].sent_bytes[0]
 
 
+@pytest.mark.parametrize("scheme", ["gtopk(density=0.1)", "oktopk(density=0.1)", "twosided(scaledsign)", "powersgd"])
+def test_what_protocols_send_is_kept_for_each_number_of_workers(scheme):
+    """Those that send to partners of their own, in chunks, or all alike."""
+    cut, parsed, cache = partition(SMALL), parse_scheme(scheme), Cache()
+    for workers in (4, 2, 4):
+        assert synthetic_log(cut, parsed, workers, cache=cache) == synthetic_log(cut, parsed, workers)
+
+
 def test_units_are_layers_buckets_or_the_model():
     shapes = load_model("resnet50").parameters()
     assert sum(prod(shape) for _, shape in shapes) == RESNET50
@@ -314,9 +322,11 @@ def test_faults_are_a_line_each(data, words):
     assert "\n" not in str(caught.value)
 
 
-def test_published_times_that_nobody_published():
+def test_jobs_that_cannot_be_predicted():
     with pytest.raises(InputError, match="nothing is published for resnet50 on a100"):
         predict(job(workload={"device": "a100", "times": "published"}))
+    with pytest.raises(InputError, match=r"training.unit = 'bucket': powersgd\(rank=4\) works on layer only"):
+        predict(job("powersgd(rank=4)", training={"unit": "bucket"}))
     with pytest.raises(InputError, match=r"unit = 'model' is larger than message = 'bucket'"):
         predict(job(training={"unit": "model"}))
 

@@ -188,3 +188,17 @@ def test_published_sign_costs_apply_to_the_schemes_of_these_names(text, parts):
     published = {charge.phase: charge.seconds for charge in found if charge.part == name}
     encode, decode = {"scaledsign": (130e-6, 140e-6), "onebit": (450e-6, 170e-6)}[name]
     assert published == pytest.approx({"encode": encode, "decode": decode})
+
+
+@pytest.mark.parametrize("device", ["v100", "a100"])
+def test_estimates_alone_are_multiplied(device):
+    """On a V100 the selection is a published figure and the residual an estimate; elsewhere both are estimates."""
+    work = Work("ef(topk(density=0.01))", (1000,), 2)
+    plain, dear = (cost_of(work, Overhead(estimate_factor=factor), load_device(device)) for factor in (1.0, 3.0))
+    assert [charge[:2] for charge in dear] == [charge[:2] for charge in plain]
+    for before, after in zip(plain, dear, strict=True):
+        times = 1 if before.origin == "published" else 3
+        assert after.seconds == pytest.approx(times * before.seconds, rel=1e-12)
+    assert {charge.origin for charge in plain} == {"published" if device == "v100" else "scaled", "roofline"}
+    free = cost_of(work, Overhead(estimate_factor=0.0), load_device(device))
+    assert {charge.origin for charge in free} == ({"published"} if device == "v100" else set())

@@ -135,6 +135,33 @@ def test_a_line_that_was_found_is_drawn_as_it_is(three):
     assert said(speedup_map(three, TOPK, "bandwidth", "cost", break_even=[])).endswith("no break-even in this range")
 
 
+def test_lines_of_the_dataset_are_drawn_where_it_has_them(three):
+    """Crossings along the cost at each bandwidth, two at some; along the bandwidth at each density."""
+    data = three.copy()
+    by = np.array(["time to target", "step"], dtype=object)
+    costs = np.full((3, 2, 5, 12, 2, 2), np.nan)
+    costs[1, 0, 2, :, 0, 0] = np.geomspace(4, 0.3, 12)
+    costs[1, 0, 2, 4, 0, 0] = np.nan
+    costs[1, 0, 2, 8:, 0, 1] = 3.5
+    data["break_even_cost"] = (("scheme", "by", "density", "bandwidth", "latency", "root"), costs)
+    bandwidths = np.full((3, 2, 5, 5, 2, 2), np.nan)
+    bandwidths[1, 0, 1:, 2, 0, 0] = [1e9, 2e9, 3e9, 4e9]
+    data["break_even_bandwidth"] = (("scheme", "by", "density", "cost", "latency", "root"), bandwidths)
+    data = data.assign_coords(by=by)
+    at = {"density": 0.01, "latency": 10e-6}
+    figure = speedup_map(data, TOPK, "bandwidth", "cost", at)
+    x, lines = data["bandwidth"].values / 1e9, figure.axes[0].lines
+    for line, part, root in zip(lines, (slice(0, 4), slice(5, 12), slice(8, 12)), (0, 0, 1), strict=True):
+        np.testing.assert_allclose(line.get_data(), [x[part], costs[1, 0, 2, part, 0, root]])
+    assert lines[0].get_label() == "break-even"
+    turned = speedup_map(data, TOPK, "cost", "bandwidth", at).axes[0].lines
+    for line, same in zip(lines, turned, strict=True):
+        np.testing.assert_allclose(line.get_data(), same.get_data()[::-1])
+    (line,) = speedup_map(data, TOPK, "density", "bandwidth", {"latency": 10e-6}).axes[0].lines
+    np.testing.assert_allclose(line.get_data(), [[0.003, 0.01, 0.03, 0.1], [1, 2, 3, 4]])
+    assert said(speedup_map(data, QSGD, "bandwidth", "cost", at)).endswith("no break-even in this range")
+
+
 def test_cells_without_the_target_are_hatched_and_named(three):
     """One seed of three that fails is enough: a mean over the others would flatter."""
     figure = speedup_map(three, TOPK, "bandwidth", "density")
@@ -346,7 +373,7 @@ def test_phases_at_a_point_stack_to_the_step(three):
 
 
 def test_a_sweep_over_three_parameters_has_these_figures(three):
-    pairs = ["bandwidth-cost", "bandwidth-density", "cost-density"]
+    pairs = ["bandwidth-cost", "bandwidth-density"]
     assert set(sweep_figures(three)) == {
         "step-phases", "frontier-time", "frontier-bytes",
         *(f"speedup-against-{name}" for name in ("density", "cost", "bandwidth", "latency")),
@@ -394,6 +421,16 @@ def test_means_and_limits_may_stand_in_place_of_seeds(three):
     )
     np.testing.assert_array_equal(mesh(first).get_array(), mesh(second).get_array())
     assert cells(first) == cells(second)
+
+
+def test_without_an_uncompressed_scheme_there_are_no_speed_ups(workers):
+    alone = workers.drop_vars([name for name in workers if "speedup" in name or "baseline" in name])
+    alone = alone.sel(scheme=[TOPK, QSGD])
+    figures = sweep_figures(alone)
+    assert not [name for name in figures if name.startswith("speedup")]
+    assert [axes.get_title("left") for axes in figures["scaling"].axes] == ["Time to target", "Time of a step"]
+    assert "best uncompressed" not in labelled(figures["step-phases"])
+    assert set(cells(figures["winner-workers-density"])) == {QSGD}
 
 
 def test_a_proxy_is_marked_in_every_title(three, workers):

@@ -297,17 +297,17 @@ def _notes(data: xr.Dataset, rows: Iterable[Achieved]) -> Iterator[str]:
     yield from (f"Some trainings {fault}." for fault in faults)
     late = [row.name for row in rows if row.reached < 1 and not row.uncompressed]
     if late and measured_by(data) == "speedup":
-        yield f"The target was not reached with every seed by {', '.join(late)}: they have no time to it."
+        yield f"The target was not reached with every seed by {'; '.join(late)}: they have no time to it."
     harmful = [row.name for row in rows if row.harms]
     if harmful:
-        yield f"A worse final {data.attrs['metric']}, by more than {HARM:.0%} of it, is had with {', '.join(harmful)}."
+        yield f"A worse final {data.attrs['metric']}, by more than {HARM:.0%} of it, is had with {'; '.join(harmful)}."
     grid = [float(rate) for rate in np.atleast_1d(data.attrs.get("tuned_rates", []))]
     if len(grid) > 1:
         tried = ", ".join(f"{rate:g}" for rate in grid)
         yield f"Learning rates were chosen for each row on the validation split, of {tried}."
         ends = [row.name for row in rows if row.learning_rate in (grid[0], grid[-1])]
         if ends:
-            yield f"The rate is at an end of the grid for {', '.join(ends)}: a wider grid may serve better."
+            yield f"The rate is at an end of the grid for {'; '.join(ends)}: a wider grid may serve better."
     estimates = sorted(
         {str(source) for source in data["cost_source"].values if "estimate" in source or "scaled" in source}
     )

@@ -64,14 +64,24 @@ class Rival:
         by : {"time to target", "step"}
         points : Points
         """
-        completed = [len(run.trajectory.logs) for run in self.runs]
-        if by == "step":
-            parts = [run.seconds(n, points) / n for run, n in zip(self.runs, completed, strict=True) if n]
-        elif self.reached is None:
+        if by == "time to target" and self.reached is None:
             return None
-        else:
-            parts = [run.seconds(n, points) for run, n in zip(self.runs, self.reached, strict=True)]
-        return np.asarray(np.mean(parts, axis=0)) if parts else None
+        steps = self.reached if by == "time to target" and self.reached else self._completed
+        if not all(self._completed):
+            return None
+        alike: dict[int, list[int]] = {}  # seeds whose steps cost the same are evaluated at once
+        for i, run in enumerate(self.runs):
+            alike.setdefault(id(run.plans), []).append(i)
+        total: FloatArray = np.zeros(())
+        for members in alike.values():
+            found = self.runs[members[0]].seconds([steps[i] for i in members], points)
+            shares = [1.0 if by == "time to target" else 1 / steps[i] for i in members]
+            total = total + found @ np.array(shares)
+        return total / len(self.runs)
+
+    @property
+    def _completed(self) -> list[int]:
+        return [len(run.trajectory.logs) for run in self.runs]
 
 
 def best_seconds(dense: Sequence[Rival], by: By, points: Points) -> FloatArray | None:

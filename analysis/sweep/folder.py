@@ -8,11 +8,13 @@ import tomli_w
 import xarray as xr
 
 from ..place import Kind, read_data, write_data, write_whole
+from ..plots import save_figures
 from ..sweep_plots import sweep_figures
 from .answer import Answer, answer
 from .crossings import lines
 from .grid import Grid
 from .report import sweep_html
+from .seeds import over_seeds
 from .summary import sweep_summary
 from .sweep import Sweep
 
@@ -24,6 +26,10 @@ SWEEP = Kind(
     frozenset({"scheme", "step_s", "run_s", "status", "final_metric"}),
 )
 """What a sweep folder consists of."""
+_DPI = 100
+"""Of the many figures of a sweep, so that writing them takes less time than everything else."""
+MEANS = "means"
+"""The group of the data file that has means over the seeds and their confidence intervals."""
 
 
 _WHOLE = {"cluster.preset": "cluster", "cluster.file": "cluster", "task.name": "task"}
@@ -55,10 +61,9 @@ def write_sweep(data: xr.Dataset, sweep: Sweep, folder: Path, force: bool = Fals
         (new / "sweep.toml").write_text(sweep_toml(data, sweep.grid), encoding="utf-8")
         text = json.dumps(sweep_summary(data, found), indent=2) + "\n"
         (new / "summary.json").write_text(text, encoding="utf-8")
-        write_data(data, new, SWEEP)
+        write_data(data, new, SWEEP, {MEANS: over_seeds(data)})
         drawn = sweep_figures(data, break_even=lines(data))
-        for name, figure in drawn.items():
-            figure.savefig(new / f"{name}.png", dpi=150, metadata={"Software": None})
+        save_figures(drawn, new, dpi=_DPI)
         page = sweep_html(data, sweep, found, drawn, sweep_toml(data, sweep.grid))
         (new / "report.html").write_text(page, encoding="utf-8")
 

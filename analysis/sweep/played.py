@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from ...sim.timing import Timer
 from ...sim.training.order import Order
 from ...sim.training.plan import source_digest
 from ...sim.training.trajectory import Trajectory
+
+Plans = tuple[tuple[int | None, Plan], ...]
+"""Sizes of buckets, with the plan for each."""
 
 
 class Points(NamedTuple):
@@ -87,7 +91,7 @@ class Played:
     """
 
     trajectory: Trajectory
-    plans: tuple[tuple[int | None, Plan], ...]
+    plans: Plans
     cost_source: str
 
     @property
@@ -100,12 +104,10 @@ class Played:
         """Say why many points cannot be evaluated at once, if so."""
         return next(filter(None, (plan.one_point_only() for _, plan in self.plans)), None)
 
-    def seconds(self, step: int, points: Points) -> FloatArray:
-        """Return the time until a number of steps are completed, in the shape of the points."""
-        marks = [step, len(self.trajectory.logs)]
-        parts = np.stack([plan.elapsed(marks, *points).step_s for _, plan in self.plans])
-        best = parts[..., 1].argmin(axis=0)
-        return np.asarray(np.take_along_axis(parts[..., 0], best[None], axis=0)[0])
+    def seconds(self, steps: Sequence[int], points: Points) -> FloatArray:
+        """Return the time until some numbers of steps are completed, in the shape of the points followed by [steps]."""
+        parts = np.stack([plan.elapsed([*steps, len(self.trajectory.logs)], *points).step_s for _, plan in self.plans])
+        return _picked(parts[..., -1].argmin(axis=0), parts)[..., :-1]
 
     def times(self, points: Points) -> Times:
         """Return the times until every mark; raises as :meth:`gradwire.sim.step.timeline.Plan.elapsed`."""
@@ -125,9 +127,9 @@ def _until(marks: IntArray, values: FloatArray) -> FloatArray:
     return np.asarray(sums[marks])
 
 
-def _picked(best: IntArray, variants: tuple[FloatArray, ...]) -> FloatArray:
+def _picked(best: IntArray, variants: Iterable[FloatArray]) -> FloatArray:
     """Return at each point the values, [marks], of the variant that is best there."""
-    return np.asarray(np.take_along_axis(np.stack(variants), best[None, ..., None], axis=0)[0])
+    return np.asarray(np.take_along_axis(np.stack(list(variants)), best[None, ..., None], axis=0)[0])
 
 
 @dataclass(frozen=True, eq=False)

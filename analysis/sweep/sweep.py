@@ -1,5 +1,6 @@
 """The sweep itself: what has to be trained, trained once, and timed at every point."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,18 +9,20 @@ import numpy as np
 
 from ...compressors.errors import InputError
 from ...compressors.spec import parse_scheme
+from ...compressors.wirelog import StepLog
 from ...sim.experiment import Experiment
+from ...sim.step.workload import Workload
 from ...sim.tasks.base import Task
 from ...sim.timing import Timer
 from ...sim.training.order import Order, candidates, chosen
-from ...sim.training.plan import Training
+from ...sim.training.plan import Training, source_digest
 from ...sim.training.store import Store
 from ...sim.training.train import check
 from ...sim.training.trajectory import Trajectory
 from ...sim.training.tuning import Tuning, best_rate
 from .executors import Executor
 from .grid import AT_ONCE, Grid, Index
-from .played import Play, Played, Points, Times, read_times
+from .played import Plans, Play, Played, Points, Times, read_times
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done ("training", "timing"), how many are done, and how many there are."""
@@ -121,7 +124,7 @@ class _Run:
         self.tasks: dict[str, tuple[Task, str]] = {}
         self.timers: dict[str, Timer] = {}
         self.trajectories: dict[str, Trajectory] = {}
-        self.plans: dict[tuple[str, int], Played] = {}
+        self.plans: dict[tuple[str, tuple[StepLog, ...], int], Plans] = {}
         self.fast = tuple(i for i, axis in enumerate(grid.axes) if axis.key in AT_ONCE)
 
     def result(self) -> Sweep:
@@ -186,11 +189,22 @@ class _Run:
 
     def _timer(self, experiment: Experiment) -> Timer:
         """Return what times an experiment's trajectories; one for all that differ in what is learnt only."""
-        own = {"title", "schemes", "tune"}
-        key = experiment.model_dump_json(exclude={**dict.fromkeys(own, True), "training": {"seed", "learning_rate"}})
+        learnt = {"seed", "learning_rate", "target"}
+        key = experiment.model_dump_json(exclude={"title": True, "schemes": True, "tune": True, "training": learnt})
         if key not in self.timers:
-            self.timers[key] = Timer(experiment, self._task(experiment)[0])
+            task, digest = self._task(experiment)
+            self.timers[key] = Timer(experiment, task, self._workload(experiment, task, digest))
         return self.timers[key]
+
+    def _workload(self, experiment: Experiment, task: Task, digest: str) -> Workload:
+        """Return how long a worker computes; counting a model's arithmetic takes seconds, so the result is stored."""
+        depends = experiment.model_dump_json(include={"training": {"batch_size", "dtype"}, "workload": True})
+        key = hashlib.sha256(f"{digest} {depends} {source_digest('sim')}".encode()).hexdigest()
+        text = self.timings.get_text(key)
+        if text is None:
+            text = Timer(experiment, task).workload.to_json()
+            self.timings.put_text(key, text)
+        return Workload.from_json(text)
 
     def _order(self, experiment: Experiment, label: int, plan: Training) -> Order:
         task, digest = self._task(experiment)
@@ -225,17 +239,19 @@ class _Run:
             found, _ = self.grid.coordinate(i)
             if len(set(found)) < len(found):
                 raise InputError(f"axes.{axis.name} = {list(axis.values)}: a value comes twice")
-        trained, timed, metrics = set(), set(), {}
+        seen, metrics = set(), {}
         for label, _, experiment in wanted:
-            task, timer, scheme = self._task(experiment)[0], self._timer(experiment), experiment.schemes[label]
+            task, model = self._task(experiment)[0], experiment.workload.model
             metrics[task.metric, task.higher_is_better] = f"{experiment.task.name} by {task.metric}"
             plan = experiment.training.model_dump_json(exclude={"seed", "learning_rate"})
-            if (id(task), scheme, plan) not in trained:
-                trained.add((id(task), scheme, plan))
-                check(task, parse_scheme(scheme), experiment.training)
-            if (id(timer), scheme) not in timed:
-                timed.add((id(timer), scheme))
-                timer.check(parse_scheme(scheme))
+            key = id(task), model, experiment.schemes[label], plan
+            if key in seen:
+                continue
+            seen.add(key)
+            scheme = parse_scheme(experiment.schemes[label])
+            check(task, scheme, experiment.training)
+            if model is not None:
+                Timer(experiment, task).check(scheme)
         if len(metrics) > 1:
             told = ", ".join(metrics.values())
             raise InputError(f"axes: tasks with metrics of their own cannot be compared with each other: {told}")
@@ -248,7 +264,7 @@ class _Run:
         cells, found.cells = found.cells, []
         for cell in cells:
             played = self._played(cell) if cell.whole else None
-            points = self._points(cell.index) if played is not None else None
+            points = found.points.get(cell.index) or self._points(cell.index) if played is not None else None
             if played is None or points is None:
                 for single in self._singles(cell):
                     found.cells.append(single)
@@ -269,11 +285,12 @@ class _Run:
         if timing.engine == "events" or chosen_by_size:
             return None
         timer, trajectory = self._timer(cell.experiment), self.trajectories[cell.order.key]
-        key = cell.order.key, id(timer)
+        key = trajectory.scheme, trajectory.logs, id(timer)  # seeds often send the same, and then cost the same
         if key not in self.plans:
-            plans = tuple(timer.plans(trajectory))
-            self.plans[key] = Played(trajectory, plans, timer.cost_source(plans[0][1]))
-        return None if self.plans[key].one_point_only() else self.plans[key]
+            self.plans[key] = tuple(timer.plans(trajectory))
+        plans = self.plans[key]
+        played = Played(trajectory, plans, timer.cost_source(plans[0][1]))
+        return None if played.one_point_only() else played
 
     def _points(self, index: Index) -> Points | None:
         """Return the points for which a cell stands, on an array axis for each axis of many values at once."""

@@ -84,6 +84,13 @@ class Axis:
         ends = [2 * places[0] - first], [2 * places[-1] - last]
         return self.backward(np.concatenate([ends[0], middles, ends[1]]))
 
+    def limits(self) -> tuple[float, float]:
+        """Return where an axis begins and ends that has some room around its values."""
+        places = self.forward(self.values[[0, -1]])
+        room = 0.04 * (places[1] - places[0])
+        first, last = self.backward(places + np.array([-room, room])).tolist()
+        return first, last
+
     def dress(self, axes: Axes, which: Literal["x", "y"]) -> None:
         """Give an axis of a figure its label, scale and ticks."""
         (axes.set_xlabel if which == "x" else axes.set_ylabel)(self.label)

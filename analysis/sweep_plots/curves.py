@@ -53,6 +53,7 @@ def along_axis(
     target = "target" in dataset.attrs
     figure, axes = canvas(title_of(dataset, "Speed-up" if target else "Speed-up of a step"), "")
     axis.dress(axes, "x")
+    axes.set_xlim(*axis.limits())
     axes.axhline(1.0, color=INK, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=1, label="as the best uncompressed")
     between = "final_metric" not in part or x not in part["final_metric"].dims
     drawn = []
@@ -62,9 +63,9 @@ def along_axis(
         means = _banded(axes, axis, one, "speedup" if target else "step_speedup", 1.0, look, name)
         drawn.append(means)
         if crossings is not None:
-            _mark(axes, np.array(crossings.get(name, ())) / axis.unit, look)
+            _mark(axes, np.array(crossings.get(name, ())) / axis.unit, look, len(drawn))
         elif between:
-            _mark(axes, _crossings(axis, means), look)
+            _mark(axes, _crossings(axis, means), look, len(drawn))
     _ratios(axes, np.array(drawn))
     axes.set_ylabel("speed-up over the best uncompressed")
     caption(axes, where)
@@ -75,7 +76,7 @@ def along_axis(
 def over_workers(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     """Draw time to target, time of a step and speed-up against the number of workers, with bands over the seeds.
 
-    Without a target there are the step and its speed-up.
+    Without a target there are the step and its speed-up, and without an uncompressed scheme no speed-up.
 
     Parameters
     ----------
@@ -96,6 +97,7 @@ def over_workers(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     panels = {"time_to_target_s": "Time to target", "step_s": "Time of a step", "speedup": "Speed-up"}
     if not target:
         panels = {"step_s": "Time of a step", "step_speedup": "Speed-up of a step"}
+    panels = {variable: title for variable, title in panels.items() if variable in dataset}
     figure = Figure(figsize=(4.0 * len(panels) + 0.4, 3.7), layout="constrained", facecolor="white")
     for axes, (variable, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         _panel(axes, axis, part, variable, title)
@@ -110,6 +112,7 @@ def _panel(axes: Axes, axis: Axis, part: xr.Dataset, variable: str, title: str) 
     """Draw one variable of all schemes against an axis."""
     dress(axes, title, "")
     axis.dress(axes, "x")
+    axes.set_xlim(*axis.limits())
     speedup = variable.endswith("speedup")
     values = band(part, variable).mean.values
     unit_s, unit = (1.0, "") if speedup else time_unit(float(np.nanmedian(values)) if np.isfinite(values).any() else 0)
@@ -172,13 +175,14 @@ def _crossings(axis: Axis, means: Array) -> Array:
     return axis.backward(places[before] + share * (places[before + 1] - places[before]))
 
 
-def _mark(axes: Axes, crossings: Array, look: Look) -> None:
-    """Mark where a curve crosses 1, and write the value there."""
+def _mark(axes: Axes, crossings: Array, look: Look, number: int) -> None:
+    """Mark where a curve crosses 1, and write the value there, the curves by turns above and below."""
+    away = 7 + 11 * (number // 2) if number % 2 else -(7 + 11 * (number // 2 - 1))
     for x in crossings:
         axes.plot([x], [1.0], "o", markersize=8, markerfacecolor="white", markeredgecolor=look.colour, zorder=4)
-        axes.annotate(
-            f"{x:.3g}", (x, 1.0), (0, 7), "data", "offset points", fontsize=8.5, color=INK, ha="center", va="bottom"
-        )
+        style: dict[str, Any] = {"fontsize": 8.5, "color": look.colour, "ha": "center"}
+        side = "bottom" if away > 0 else "top"
+        axes.annotate(f"{x:.3g}", (x, 1.0), (0, away), "data", "offset points", va=side, **style)
 
 
 def _ratios(axes: Axes, values: Array) -> None:

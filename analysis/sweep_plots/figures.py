@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -10,12 +9,13 @@ from matplotlib.figure import Figure
 from ..comparison import is_uncompressed
 from .axes import Point, numeric_axes
 from .bands import reduced
+from .breakeven import Branch
 from .curves import along_axis, over_workers
 from .frontiers import frontier, phases_at_point
-from .maps import Branch, speedup_map, winner_map
+from .maps import speedup_map, winner_map
 
 _ORDER = ("bandwidth", "workers", "cost", "latency", "density")
-"""Of two axes the one that is named first lies horizontally; other axes come after these."""
+"""The first of these that a sweep has lies horizontally in all of its maps; other axes come after these."""
 _LEAST = 3
 """A map needs so many values of each axis."""
 
@@ -25,7 +25,7 @@ def sweep_figures(
     at: Point | None = None,
     break_even: Mapping[tuple[str, str, str], Sequence[Branch]] | None = None,
 ) -> dict[str, Figure]:
-    """Draw every figure that makes sense for the axes of a sweep.
+    """Draw every figure that makes sense for the axes of a sweep; without an uncompressed scheme there is no speed-up.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def sweep_figures(
         Where the axes that a figure does not draw lie; by default factor 1 of the cost, and the middle one of any other
         axis. An axis that a figure draws is drawn whole.
     break_even : mapping, optional
-        By (scheme, x, y): the line on which its speed-up is 1, as it was found, in SI. A map without one interpolates
-        it between its cells.
+        By (scheme, x, y): the line on which its speed-up is 1, in SI, in place of what :func:`speedup_map` draws by
+        default.
 
     Returns
     -------
@@ -57,17 +57,16 @@ def sweep_figures(
     target, everywhere = "target" in dataset.attrs, _without(given, "density")
     figures["frontier-time"] = frontier(dataset, "time_to_target_s" if target else "run_s", everywhere)
     figures["frontier-bytes"] = frontier(dataset, "bytes_to_target" if target else "sent_bytes", everywhere)
-    if "speedup" not in dataset:  # without an uncompressed scheme there is nothing to compare with
-        return figures
-    for x in axes:
+    compared = "step_speedup" in dataset
+    for x in axes if compared else ():
         figures[f"speedup-against-{_slug(x)}"] = along_axis(dataset, x, _without(given, x))
     if "workers" in axes:
         figures["scaling"] = over_workers(dataset, _without(given, "workers"))
-    for x, y in combinations(long, 2):
+    for x, y in ((long[0], other) for other in long[1:]):
         rest = _without(given, x, y)
         figures[f"winner-{_slug(x)}-{_slug(y)}"] = winner_map(dataset, x, y, _without(rest, "density"))
         for scheme in names:
-            if not is_uncompressed(scheme):
+            if compared and not is_uncompressed(scheme):
                 name = f"speedup-{_slug(scheme)}-{_slug(x)}-{_slug(y)}"
                 figures[name] = speedup_map(dataset, scheme, x, y, rest, lines.get((scheme, x, y)))
     return figures

@@ -80,6 +80,8 @@ def frontier(dataset: xr.Dataset, against: Against = "time_to_target_s", at: Poi
     if is_share(metric):
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     axes.margins(0.08, 0.12)
+    if not wide:
+        axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))  # confidence limits may be below 0, times may not
     caption(axes, where)
     legend(figure, axes)
     return figure
@@ -104,8 +106,9 @@ def phases_at_point(dataset: xr.Dataset, at: Point | None = None) -> Figure:
     part, where = fix(dataset, at or {}, ())
     phases_s = {phase: band(part, variable).mean.values for phase, variable in PHASES.items()}
     names = [str(name) for name in part["scheme"].values]
-    best_s = float(band(part, "baseline_step_s").mean) if "baseline_step_s" in part else None
-    figure = draw_phases(title_of(dataset, "What a step consists of"), names, phases_s, best_s)
+    best_s = float(part.get("baseline_step_s", np.nan))
+    best = best_s if np.isfinite(best_s) else None
+    figure = draw_phases(title_of(dataset, "What a step consists of"), names, phases_s, best)
     caption(figure.axes[0], where)
     return figure
 

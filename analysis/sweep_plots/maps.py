@@ -1,12 +1,11 @@
 """Maps over two axes of a sweep: the speed-up of one scheme with its break-even line, and which scheme wins where."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from contourpy import LineType, contour_generator
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
@@ -19,10 +18,9 @@ from ..comparison import is_uncompressed
 from ..style import INK, canvas, legend, looks
 from .axes import Array, Axis, Point, axis_of, caption, fix, title_of
 from .bands import band, reduced
+from .breakeven import Branch, found_lines, interpolated_lines
 
 Mask = npt.NDArray[np.bool_]
-Branch = tuple[Array, Array]
-"""One piece of a line: its x and its y, in the units of the dataset."""
 
 _SCALE = "RdBu"
 """Red where compression loses, blue where it wins: the colour-blind tell them apart, and white is in the middle."""
@@ -70,8 +68,8 @@ def speedup_map(
     at : mapping, optional
         Values of the other axes; by default factor 1 of the cost, and the middle one of any other axis.
     break_even : sequence of (array, array), optional
-        The line as it was found, branch by branch, in SI. Without it, it is interpolated between the cells: linearly in
-        the logarithm of the speed-up, on the axes as they are drawn.
+        The line as it was found, branch by branch, in SI; by default what the dataset has of it, and where it has
+        nothing, what is interpolated between the cells.
 
     Raises
     ------
@@ -90,8 +88,11 @@ def speedup_map(
     _colour(figure, axes, grid, values)
     for mask, label, hatch in _without(one, grid, values, variable):
         _cells(axes, grid, mask, label, "#eeeeee", hatch)
-    found = _break_even(axes, grid, values, break_even)
-    nowhere = "" if found else "no break-even in this range"
+    by = "time to target" if variable == "speedup" else "step"
+    lines = break_even if break_even is not None else found_lines(part, scheme, grid.x, grid.y, by)
+    label = "break-even" if lines is not None else "break-even (interpolated)"
+    seen = _break_even(axes, grid, interpolated_lines(grid.x, grid.y, values) if lines is None else lines, label)
+    nowhere = "" if seen else "no break-even in this range"
     caption(axes, f"{scheme} over the best uncompressed scheme", where, nowhere)
     _legend(figure, axes)
     return figure
@@ -122,7 +123,7 @@ def winner_map(dataset: xr.Dataset, x: str, y: str, at: Point | None = None) -> 
     part, where, grid = _plane(dataset, x, y, at, kept=("density",) if best else ())
     target = "target" in dataset.attrs
     times = band(part, "time_to_target_s" if target else "step_s").mean
-    baseline = band(part, "baseline_time_to_target_s" if target else "baseline_step_s").mean
+    baseline = part.get("baseline_time_to_target_s" if target else "baseline_step_s", xr.DataArray(np.nan))
     if best:
         times = times.min("density")
         baseline = baseline.min("density") if "density" in baseline.dims else baseline
@@ -212,26 +213,18 @@ def _cells(axes: Axes, grid: _Grid, mask: Mask, label: str, colour: str, hatch: 
     axes.add_collection(cells, autolim=False)
 
 
-def _break_even(axes: Axes, grid: _Grid, values: Array, branches: Sequence[Branch] | None) -> bool:
-    """Draw the line on which the speed-up is 1; return whether there is one."""
-    label = "break-even"
-    if branches is None:
-        branches, label = _interpolated(grid, values), "break-even (interpolated)"
-    else:
-        branches = [(x / grid.x.unit, y / grid.y.unit) for x, y in branches]
-    for i, (x, y) in enumerate(branches):
-        line = axes.plot(x, y, color=INK, linewidth=1.8, zorder=3, label=label if i == 0 else "_more")[0]
+def _break_even(axes: Axes, grid: _Grid, branches: Sequence[Branch], label: str) -> bool:
+    """Draw the line on which the speed-up is 1; return whether any of it is on the map."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    seen = False
+    for i, branch in enumerate(branches):
+        x, y = branch[0] / grid.x.unit, branch[1] / grid.y.unit
+        alone = {"marker": "o", "markersize": 4} if len(x) == 1 else {}
+        style: dict[str, Any] = {"color": INK, "linewidth": 1.8, "zorder": 3, **alone}
+        line = axes.plot(x, y, label=label if i == 0 else "_more", **style)[0]
         line.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
-    return bool(branches)
-
-
-def _interpolated(grid: _Grid, values: Array) -> list[Branch]:
-    """Return the lines between the cells on which the speed-up is 1, on the axes as they are drawn."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.ma.masked_invalid(np.log(values))
-    places = grid.x.forward(grid.x.values), grid.y.forward(grid.y.values)
-    lines = contour_generator(*places, logs, line_type=LineType.Separate).lines(0.0)
-    return [(grid.x.backward(line[:, 0]), grid.y.backward(line[:, 1])) for line in cast(list[Array], lines)]
+        seen = seen or bool(np.any((left <= x) & (x <= right) & (bottom <= y) & (y <= top)))
+    return seen
 
 
 def _winners(names: list[str], own_s: Array, baseline_s: Array) -> npt.NDArray[np.int64]:

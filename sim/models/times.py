@@ -95,18 +95,23 @@ def model_workload(model: Model, device: Device, batch: int, times: Times = "aut
         If nothing was published for this model and device, but it was asked for.
     """
     estimate = estimated(_counted(model, batch), device)
-    known = [step for step in published_steps().get(model.name, ()) if step.device == device.name]
-    if times == "analytic" or (times == "auto" and not known):
+    nearest = nearest_step(model.name, device.name, batch)
+    if times == "analytic" or (times == "auto" and nearest is None):
         return estimate
-    if not known:
+    if nearest is None:
         rows = published_steps().get(model.name, ())
         devices = ", ".join(dict.fromkeys(step.device for step in rows)) or "none"
         raise InputError(
             f"times = 'published': nothing is published for {model.name} on {device.name}; devices with figures: "
             f"{devices}; use 'analytic'"
         )
-    nearest = min(known, key=lambda step: abs(math.log(step.batch / batch)))
     return _scaled(model, estimate, nearest, batch)
+
+
+def nearest_step(model: str, device: str, batch: int) -> PublishedStep | None:
+    """Return the published step of a model on a device whose batch comes nearest, if there is any."""
+    known = [step for step in published_steps().get(model, ()) if step.device == device]
+    return min(known, key=lambda step: abs(math.log(step.batch / batch)), default=None)
 
 
 @lru_cache(maxsize=64)

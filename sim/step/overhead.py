@@ -30,6 +30,9 @@ _ORIGINS: dict[Origin, str] = {
     "roofline": "roofline estimate",
 }
 
+ESTIMATES: frozenset[Origin] = frozenset({"scaled", "roofline"})
+"""Origins of costs that nobody has measured on the device."""
+
 
 class Overhead(BaseModel):
     """How compression is charged.
@@ -38,6 +41,9 @@ class Overhead(BaseModel):
     ----------
     factor : float, at least 0
         Multiplies every charge: the axis of sweeps over compression cost. 0 makes compression free.
+    estimate_factor : float, at least 0
+        Multiplies those charges besides that nobody has measured on this device: the roofline's, and figures of another
+        device.
     encode_fixed, encode_per_element : float, s, optional
         Of each unit and of each of its values. If one of these four is given, they replace the table for all schemes,
         those that leave the gradient untouched excepted; what is not given is then 0.
@@ -49,6 +55,10 @@ class Overhead(BaseModel):
 
     factor: Annotated[
         float, Field(strict=True, ge=0, allow_inf_nan=False, description="multiplies every compression cost")
+    ] = 1.0
+    estimate_factor: Annotated[
+        float,
+        Field(strict=True, ge=0, allow_inf_nan=False, description="multiplies those besides that nobody has measured"),
     ] = 1.0
     encode_fixed: Annotated[Duration | None, Field(description="of encoding a unit, instead of the table")] = None
     encode_per_element: Annotated[Duration | None, Field(description="of encoding each of its values")] = None
@@ -128,7 +138,7 @@ TABLE: dict[str, Row] = _read_table()
 
 
 def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse_scheme) -> tuple[Charge, ...]:
-    """Return what a piece of logged work costs, item by item, the factor not yet applied.
+    """Return what a piece of logged work costs, item by item; of the two factors only that of estimates is applied.
 
     Parameters
     ----------
@@ -156,6 +166,10 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
             if part.name not in included
             for charge in _part(part, replace(work, shape=shape), device)
         ]
+    if overhead.estimate_factor != 1:
+        charges = [
+            _times(charge, overhead.estimate_factor) if charge.origin in ESTIMATES else charge for charge in charges
+        ]
     return tuple(charge for charge in charges if charge.seconds > 0)
 
 
@@ -173,6 +187,10 @@ def decodes_all(scheme: Scheme) -> bool:
     many workers it comes from: a sum, or the chunks or regions that each of them owns.
     """
     return isinstance(scheme, Codec) and scheme.combine == "gather"
+
+
+def _times(charge: Charge, factor: float) -> Charge:
+    return charge._replace(seconds=charge.seconds * factor)
 
 
 def _given(work: Work, overhead: Overhead) -> list[Charge]:

@@ -4,9 +4,10 @@ Where the times come from is another matter: :func:`gradwire.sim.step.analytic.a
 :class:`WorkloadTimes` takes them from the user.
 """
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pydantic import BaseModel, ConfigDict
 
@@ -70,6 +71,17 @@ class Workload:
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
             raise InputError(f"more than one layer has the parameter {', '.join(twice)}")
+
+    def to_json(self) -> str:
+        """Write the workload as JSON text, exactly."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Workload":
+        """Read what :meth:`to_json` wrote."""
+        data = json.loads(text)
+        layers = tuple(Layer(**{**layer, "parameters": tuple(layer["parameters"])}) for layer in data["layers"])
+        return cls(layers, data["optimizer_s"], data["source"])
 
     def _times(self) -> list[tuple[str, float]]:
         times = [("the optimizer", self.optimizer_s)]

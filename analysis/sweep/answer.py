@@ -239,7 +239,7 @@ def _sentence(data: xr.Dataset, best: xr.DataArray, names: xr.DataArray) -> str:
         return "Cannot say: no uncompressed scheme (dense) was swept, so there is nothing to compare with."
     what = _what(data)
     axes = ", ".join(map(str, best.dims)) or "no axis"
-    places = f"{best.size:,} settings ({axes})"
+    places = f"{best.size:,} setting{'s' * (best.size > 1)} ({axes})"
     pays = best > TIE
     number = int(pays.sum())
     if not number:
@@ -250,7 +250,7 @@ def _sentence(data: xr.Dataset, best: xr.DataArray, names: xr.DataArray) -> str:
     gains = best.values[pays.values]
     often, times = Counter(names.values[pays.values].ravel().tolist()).most_common(1)[0]
     low, high = significant(float(gains.min()), 2), significant(float(gains.max()), 2)
-    where = "at all" if number == best.size else f"at {number:,} of the"
+    where = ("at all" if best.size > 1 else "at the") if number == best.size else f"at {number:,} of the"
     return (
         f"Compress {where} {places}: a compressing scheme that does no harm can {what} {low} to {high} times sooner "
         f"than the best uncompressed one, most often {often} ({times:,} of {number:,}){_limits(data, pays)}."

@@ -41,6 +41,8 @@ AT_ONCE = {
 """Keys of which the closed form takes many values at once, and which of its numbers they are."""
 
 Index = tuple[int, ...]
+_CLUSTER = {"preset": "ethernet-1g"}
+"""What an experiment has where it says nothing of its cluster."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def load_grid(
 def make_grid(data: Mapping[str, Any], axes: object) -> Grid:
     """Return the grid that an experiment's data and the section ``axes`` describe; raises as :func:`load_grid` does."""
     read = read_axes(axes)
+    data = {"cluster": _CLUSTER, **data}  # a key of the cluster may be an axis where the section is left out
     base = validate_experiment({**data})
     texts = tuple(str(parse_scheme(text)) for text in data["schemes"])
     for axis in read:

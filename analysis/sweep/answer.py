@@ -250,9 +250,10 @@ def _sentence(data: xr.Dataset, best: xr.DataArray, names: xr.DataArray) -> str:
     gains = best.values[pays.values]
     often, times = Counter(names.values[pays.values].ravel().tolist()).most_common(1)[0]
     low, high = significant(float(gains.min()), 2), significant(float(gains.max()), 2)
+    span = low if low == high else f"{low} to {high}"
     where = ("at all" if best.size > 1 else "at the") if number == best.size else f"at {number:,} of the"
     return (
-        f"Compress {where} {places}: a compressing scheme that does no harm can {what} {low} to {high} times sooner "
+        f"Compress {where} {places}: a compressing scheme that does no harm can {what} {span} times sooner "
         f"than the best uncompressed one, most often {often} ({times:,} of {number:,}){_limits(data, pays)}."
     )
 

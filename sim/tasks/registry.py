@@ -117,10 +117,10 @@ def _fitted(annotation: Any, key: str, value: Any) -> Any:
     except ValidationError as error:
         wrong = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise TaskError(key, value, wrong.replace("Input should", "should")) from error
-    except (PydanticUserError, PydanticSerializationError) as error:
+    except (PydanticUserError, PydanticSerializationError):
         raise TaskError(
             key, value, f"cannot be given as an option: its type is {inspect.formatannotation(annotation)}"
-        ) from error
+        ) from None  # pydantic's errors cannot be pickled, as on the way out of a worker process
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -112,15 +113,14 @@ def _checked(kind: type[Task], options: Mapping[str, Any]) -> dict[str, Any]:
 def _fitted(annotation: Any, key: str, value: Any) -> Any:
     """Return an option's value as its annotated type; only what TOML cannot say otherwise is converted."""
     try:
-        # JSON has TOML's types: strictly, 1 is no bool and "1" no int, but an array may be a tuple and a string a Path.
-        return TypeAdapter(annotation).validate_json(to_json(value), strict=True)
+        # Pydantic's errors about types cannot be pickled, so ours must not hold them on its way out of a process.
+        with suppress(PydanticUserError, PydanticSerializationError):
+            # JSON has TOML's types: strictly, 1 is no bool and "1" no int, but an array may be a tuple, text a Path.
+            return TypeAdapter(annotation).validate_json(to_json(value), strict=True)
     except ValidationError as error:
         wrong = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise TaskError(key, value, wrong.replace("Input should", "should")) from error
-    except (PydanticUserError, PydanticSerializationError):
-        raise TaskError(
-            key, value, f"cannot be given as an option: its type is {inspect.formatannotation(annotation)}"
-        ) from None  # pydantic's errors cannot be pickled, as on the way out of a worker process
+    raise TaskError(key, value, f"cannot be given as an option: its type is {inspect.formatannotation(annotation)}")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

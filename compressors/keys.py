@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     SAMPLING = 7
     ATOMS = 8
     SERVER = 9
+    NOISE = 10
 
 
 @lru_cache(maxsize=4096)

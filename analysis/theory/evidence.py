@@ -1,0 +1,141 @@
+"""Evidence: recorded runs of one scheme on one problem, and what is known of both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ...compressors.base import Scheme, Shape
+from ...compressors.remember import Remembering
+from ...sim.training.record import Trace, memory_kind
+from .check import Condition, Finding, Floats, Statement
+
+How = Literal["exact", "measured", "sampled"]
+
+
+class Constant(NamedTuple):
+    """A constant of a problem and how it is known.
+
+    ``exact``: computed from the definition; ``measured``: the largest value met in these very runs, which is what the
+    proofs use; ``sampled``: met at some points, while the statement speaks of others too.
+    """
+
+    value: float
+    how: How
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What is known of the problem that was trained.
+
+    Attributes
+    ----------
+    smoothness : Constant or None
+        L. None: the objective has none.
+    strong_convexity : Constant or None
+        mu, above 0. None: it is not known to be strongly convex.
+    convex : bool
+    least : Constant
+        f*, or a lower bound of f where ``sampled``.
+    optimum : array, shape [d], or None
+        x*, where it is known.
+    noise : Constant or None
+        sigma^2, with E||g_i - grad f(x)||^2 <= sigma^2 for a worker's stochastic gradient, where it is known.
+    value : callable or None
+        f(x) for x of shape [d], where it can be had.
+    identical : bool
+        Whether all workers' gradients have the same expectation.
+    conditions : tuple of Condition
+        What holds, or not, of how it was trained: plain SGD, independent examples.
+    """
+
+    smoothness: Constant | None
+    strong_convexity: Constant | None
+    convex: bool
+    least: Constant
+    optimum: Floats | None = None
+    noise: Constant | None = None
+    value: Callable[[Floats], float] | None = None
+    identical: bool = True
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Runs of a scheme that differ in their seeds alone.
+
+    Attributes
+    ----------
+    subject : str
+        Scheme and problem, as shown in tables.
+    scheme : Scheme
+    shapes : tuple of Shape
+        Of the units.
+    workers : int
+    traces : tuple of Trace
+        R runs, of S steps each.
+    facts : Facts
+    """
+
+    subject: str
+    scheme: Scheme
+    shapes: tuple[Shape, ...]
+    workers: int
+    traces: tuple[Trace, ...]
+    facts: Facts
+
+    @property
+    def memory(self) -> str:
+        """``none``, ``ef``, ``ef21`` or ``other``."""
+        return memory_kind(self.scheme)
+
+    @property
+    def inner(self) -> Scheme:
+        """The scheme without its memory."""
+        return self.scheme.inner if isinstance(self.scheme, Remembering) else self.scheme
+
+    @property
+    def error(self) -> float:
+        """The stated worst case of E||C(x) - x||^2 / ||x||^2: 1 - delta of a contraction, omega if unbiased."""
+        return max(self.inner.error_bound(shape) for shape in self.shapes)
+
+    @property
+    def steps(self) -> int:
+        """S."""
+        return len(self.traces[0].lr)
+
+    @property
+    def lr(self) -> Floats:
+        """The learning rates, [S]."""
+        return self.traces[0].lr
+
+    def stack(self, name: str) -> Floats:
+        """Return a measured quantity of all runs, [R, S] or [R, S+1]."""
+        return np.stack([getattr(trace, name) for trace in self.traces])
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is drawn in these runs: several seeds gave the very same one."""
+        drawn = (self.stack(name) for name in ("own2", "applied2", "loss"))
+        return len(self.traces) > 1 and all(bool((rows == rows[0]).all()) for rows in drawn)
+
+    def finding(
+        self,
+        statement: Statement,
+        conditions: tuple[Condition, ...],
+        steps: Floats,
+        values: Floats,
+        bound: Floats,
+        slack: float = 0.0,
+    ) -> Finding:
+        """Return a finding about these runs; see :class:`Finding` for its parts."""
+        return Finding(statement, self.subject, conditions, steps, values, bound, slack, exact=self.exact)
+
+    def second_moment(self) -> Constant:
+        """Return the least G^2 with mean over runs and workers of ||g_i||^2 <= G^2 at every step of these runs."""
+        return Constant(float(self.stack("own2").mean(axis=0).max()), "measured")
+
+    def constant_rate(self) -> Condition:
+        """Return the condition that the learning rate is constant."""
+        return Condition("a constant learning rate", bool(np.ptp(self.lr) == 0))

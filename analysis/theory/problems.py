@@ -1,0 +1,157 @@
+"""Problems of the laboratory: quadratics with noise, convex tasks, and the special cases that make bounds sharp."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...compressors.keys import Purpose, stream
+from ...sim.tasks import Convex
+from ...sim.training.gradients import StackedGradients
+from .evidence import Constant, Facts
+from .lab import Problem
+
+
+class NoisyQuadratic(Problem):
+    """f(x) = 1/2 sum of a_j x_j^2, whose gradients every worker sees with independent normal noise.
+
+    Parameters
+    ----------
+    eigenvalues : Tensor, shape [d]
+        a_j > 0.
+    noise : float
+        sigma, with E||g_i - grad f||^2 = sigma^2, spread evenly over the entries.
+    workers : int
+    start : Tensor, shape [d]
+    """
+
+    def __init__(self, eigenvalues: Tensor, noise: float, workers: int, start: Tensor) -> None:
+        self.eigenvalues, self.noise = eigenvalues.double(), noise
+        self.workers, self.start = workers, start.double()
+        self.name = f"quadratic (d = {len(start)}, sigma = {noise:g}, {workers} workers)"
+
+    def facts(self) -> Facts:
+        largest, least = float(self.eigenvalues.max()), float(self.eigenvalues.min())
+        return Facts(
+            smoothness=Constant(largest, "exact"),
+            strong_convexity=Constant(least, "exact"),
+            convex=True,
+            least=Constant(0.0, "exact"),
+            optimum=np.zeros(len(self.start)),
+            noise=Constant(self.noise**2, "exact"),
+            value=lambda x: self.value(torch.as_tensor(x)),
+        )
+
+    def value(self, x: Tensor) -> float:
+        return float((self.eigenvalues * x.square()).sum()) / 2
+
+    def gradient(self, x: Tensor) -> Tensor:
+        result: Tensor = self.eigenvalues * x
+        return result
+
+    def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
+        exact = self.gradient(x).expand(self.workers, -1)
+        if not self.noise:
+            return exact.clone()
+        draws = np.stack([_generator(seed, step, w).standard_normal(len(x)) for w in range(self.workers)])
+        noisy: Tensor = exact + torch.from_numpy(draws) * (self.noise / len(x) ** 0.5)
+        return noisy
+
+
+class Sampled(Problem):
+    """A convex task whose workers draw their examples independently, with replacement, as the theorems presuppose.
+
+    The trainer shuffles instead; apart from that its gradients are the same.
+
+    Parameters
+    ----------
+    task : Convex
+    label : str
+        Its name in tables.
+    workers, batch_size : int
+    """
+
+    def __init__(self, task: Convex, label: str, workers: int, batch_size: int) -> None:
+        self._task, self.workers, self._batch_size = task, workers, batch_size
+        self._split = task.splits().train.to(dtype=torch.float64)
+        self._model = task.model().double().train()
+        sample = self._split.take(slice(0, batch_size))
+        self._stacked = StackedGradients(task, self._model, tuple(range(workers)), 0, "batched", sample)
+        (self._name, self._parameter), *_ = self._model.named_parameters()
+        self.start = self._parameter.detach().clone()
+        self.name = f"{label} ({workers} workers of {batch_size} examples)"
+        self._constants = task.constants()
+
+    def facts(self) -> Facts:
+        known = self._constants
+        return Facts(
+            smoothness=Constant(known.smoothness, "exact"),
+            strong_convexity=Constant(known.strong_convexity, "exact"),
+            convex=True,
+            least=Constant(known.optimum_value, "exact"),
+            optimum=known.optimum.numpy(),
+            value=lambda x: self.value(torch.as_tensor(x)),
+        )
+
+    def value(self, x: Tensor) -> float:
+        with torch.no_grad():
+            self._parameter.copy_(x)
+            return float(self._task.loss(self._model, self._split.tensors))
+
+    def gradient(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self._parameter.copy_(x)
+        (gradient,) = torch.autograd.grad(self._task.loss(self._model, self._split.tensors), self._parameter)
+        return gradient
+
+    def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
+        with torch.no_grad():
+            self._parameter.copy_(x)
+        draws = [_generator(seed, step, w).integers(len(self._split), size=self._batch_size)
+                 for w in range(self.workers)]  # fmt: skip
+        return self._stacked(self._split.take(torch.from_numpy(np.stack(draws))), step).rows[self._name]
+
+
+class Given(Problem):
+    """A problem given by its functions, each worker's gradient exact.
+
+    Parameters
+    ----------
+    name : str
+    start : Tensor, shape [d]
+    value : callable
+        x to f(x).
+    gradients : callable
+        x to the workers' gradients [W, d], whose mean is that of f.
+    facts : Facts
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Tensor,
+        value: Callable[[Tensor], float],
+        gradients: Callable[[Tensor], Tensor],
+        facts: Facts,
+    ) -> None:
+        self.name, self.start = name, start.double()
+        self._value, self._gradients, self._facts = value, gradients, facts
+        self.workers = len(gradients(self.start))
+
+    def facts(self) -> Facts:
+        return self._facts
+
+    def value(self, x: Tensor) -> float:
+        return self._value(x)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return self._gradients(x).mean(0)
+
+    def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
+        return self._gradients(x)
+
+
+def _generator(seed: int, step: int, worker: int) -> np.random.Generator:
+    """Return a worker's stream of noise at a step."""
+    return np.random.Generator(stream(seed, Purpose.NOISE, step, "problem", worker))

@@ -12,6 +12,8 @@ from .ls import ls
 from .run import keys_help, run
 from .show import show
 from .sweep import sweep
+from .theory import run as theory_run
+from .theory import scheme, suite
 from .time import time
 
 app = typer.Typer(
@@ -44,3 +46,14 @@ app.command()(guarded(sweep, _STORED))
 app.command()(guarded(advise, _STORED))
 for command in (time, ls, cp, show):
     app.command()(guarded(command))
+
+theory = typer.Typer(
+    help="Check convergence results: on a scheme, on a recorded run, on everything.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+_KEPT = "interrupted; what was checked is stored, and the same command goes on from there"
+theory.command("scheme")(guarded(scheme, _KEPT))
+theory.command("run")(guarded(theory_run))
+theory.command("suite")(guarded(suite, _KEPT))
+app.add_typer(theory, name="theory")

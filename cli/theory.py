@@ -1,0 +1,114 @@
+"""`gradwire theory`: convergence results, checked on a scheme, on a recorded run, or on everything."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..analysis.style import check_format, save_figure
+from ..analysis.sweep.executors import Pool
+from ..analysis.theory.cases import Case, cases_of
+from ..analysis.theory.check import Finding, Judged, Verdict, judge
+from ..analysis.theory.plots import checks_figure
+from ..analysis.theory.suite import examine, suite_cases
+from ..analysis.theory.tables import checks_data, checks_table, gravest, tally
+from ..compressors.spec import parse_scheme
+from ..sim.training.store import Store, default_folder
+from .guard import warnings_as_lines
+from .output import check_folder, open_console, print_line, write_json
+
+VIOLATED = 1
+"""The exit status where a bound whose conditions hold is violated."""
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]
+PlotFile = Annotated[
+    Path | None, typer.Option("--plot", help="Draw both sides of each check to this file: .png, .svg or .pdf.")
+]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--store", help="Where findings are kept; by default in the user's cache folder.")
+]
+Processes = Annotated[int | None, typer.Option(min=1, help="Processes that share the work; by default one a core.")]
+
+
+def scheme(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A scheme's text form, as in 'ef(topk(density=0.01))'.")],
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    store: StoreFolder = None,
+    processes: Processes = None,
+) -> None:
+    """Say which convergence results apply to a scheme, and check them on its operator and in the laboratory."""
+    _check_files(json, plot)
+    text = str(parse_scheme(spec))
+    judged = judge(_examine(cases_of(text), store, processes))
+    _show(judged, json, plot)
+
+
+def run(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with training.record = theory.")],
+    json: JsonFile = None,
+    plot: PlotFile = None,
+) -> None:
+    """Check convergence results on a finished run that was recorded for them."""
+    _check_files(json, plot)
+    judged = judge([check.examine(evidence) for evidence in evidence_of(folder) for check in RUN_CHECKS])
+    _show(judged, json, plot)
+
+
+def suite(
+    every: Annotated[bool, typer.Option("--all", help="Show every instance, not only each check's gravest.")] = False,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    store: StoreFolder = None,
+    processes: Processes = None,
+) -> None:
+    """Run every check on the convex task and on quadratics, for schemes of every kind."""
+    _check_files(json, plot)
+    judged = judge(_examine(suite_cases(), store, processes))
+    _show(judged, json, plot, judged if every else gravest(judged))
+
+
+def _check_files(json: Path | None, plot: Path | None) -> None:
+    """Refuse files that cannot be written, before any work."""
+    check_format("--plot", plot)
+    check_folder("--plot", plot)
+    check_folder("--json", json)
+
+
+def _examine(cases: Sequence[Case], store: Path | None, processes: int | None) -> list[Finding]:
+    """Make all checks, with a bar on a terminal."""
+    folder = Store((store or default_folder()) / "theory")
+    with _progress(len(cases)) as report, warnings_as_lines():
+        return examine(cases, folder, Pool(processes), report)
+
+
+def _show(judged: Sequence[Judged], json: Path | None, plot: Path | None, rows: Sequence[Judged] | None = None) -> None:
+    """Print the table, write what was asked for, and end with status 1 if something is violated."""
+    console = open_console()
+    shown = judged if rows is None else rows
+    applicable = [one for one in shown if one.verdict != Verdict.NOT_APPLICABLE]
+    console.print(checks_table(applicable))
+    for one in shown:
+        if one.verdict == Verdict.NOT_APPLICABLE:
+            print_line(console, f"{one.finding.statement.name} on {one.finding.subject}: not applicable: {one.reason}")
+    print_line(console, tally(judged), style="bold")
+    if json is not None:
+        write_json(json, {"checks": checks_data(judged)})
+    if plot is not None:
+        save_figure(checks_figure(applicable), "--plot", plot)
+    if any(one.verdict == Verdict.VIOLATED for one in judged):
+        raise typer.Exit(VIOLATED)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda done: progress.update(bar, completed=done)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from .limits import of_draws, student
+
 Floats = NDArray[np.float64]
 Subject = TypeVar("Subject")
 
@@ -125,6 +127,8 @@ class Finding:
         The name of what ``steps`` counts.
     exact : bool
         Whether the left side is the expectation itself, as where nothing is drawn, so that one row is enough.
+    least, most : array, shape [K]
+        What no value is beyond, where the mean may hang on rare draws and so be far from normal; empty if not given.
     """
 
     statement: Statement
@@ -136,6 +140,8 @@ class Finding:
     slack: float = 0.0
     axis: str = "step"
     exact: bool = False
+    least: Floats = field(default_factory=lambda: _NONE)
+    most: Floats = field(default_factory=lambda: _NONE)
 
     @property
     def refused(self) -> tuple[Condition, ...]:
@@ -195,9 +201,10 @@ class Judged(NamedTuple):
 def judge(findings: Sequence[Finding]) -> list[Judged]:
     """Return the verdicts of a table of findings.
 
-    Means over R runs get one-sided confidence limits of Student's t, frequencies those of Clopper and Pearson. Each
-    uses the level :data:`LEVEL` over the number of all such comparisons of the table (Bonferroni), so the probability
-    that anything that holds is called violated is at most :data:`LEVEL`, as far as means over runs are normal.
+    Means over R runs get one-sided confidence limits of Student's t, or of Hoeffding where they hang on rare draws;
+    frequencies those of Clopper and Pearson. Each uses the level :data:`LEVEL` over the number of all such comparisons
+    of the table (Bonferroni), so the probability that anything that holds is called violated is at most :data:`LEVEL`,
+    as far as means over runs are normal.
 
     Parameters
     ----------
@@ -238,8 +245,9 @@ def _limits(finding: Finding, level: float) -> tuple[Floats, Floats, Floats]:
         low = np.where(hits > 0, stats.beta.ppf(level, hits, runs - hits + 1), 0.0)
         high = np.where(hits < runs, stats.beta.isf(level, hits + 1, runs - hits), 1.0)
         return mean, low, high
-    reach = stats.t.isf(level, runs - 1) * values.std(axis=0, ddof=1) / np.sqrt(runs)
-    return mean, mean - reach, mean + reach
+    bounded = finding.least.size > 0
+    low, high = of_draws(values, level, finding.least, finding.most) if bounded else student(values, level)
+    return mean, low, high
 
 
 def _exceeds(finding: Finding, low: Floats, high: Floats) -> bool:

@@ -7,78 +7,19 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..tasks.base import Task
 
-_KINKS = frozenset(
-    [
-        "abs",
-        "adaptive_max_pool1d",
-        "adaptive_max_pool2d",
-        "adaptive_max_pool3d",
-        "amax",
-        "amin",
-        "aminmax",
-        "clamp",
-        "clamp_max",
-        "clamp_min",
-        "cummax",
-        "cummin",
-        "fmax",
-        "fmin",
-        "fractional_max_pool2d",
-        "fractional_max_pool3d",
-        "hardsigmoid",
-        "hardswish",
-        "hardtanh",
-        "kthvalue",
-        "leaky_relu",
-        "linalg_vector_norm",
-        "max",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "maximum",
-        "median",
-        "min",
-        "minimum",
-        "multi_margin_loss",
-        "multilabel_margin_loss",
-        "nanmedian",
-        "norm",
-        "_prelu_kernel",
-        "relu",
-        "relu6",
-        "rrelu",
-        "softshrink",
-        "sort",
-        "threshold",
-        "topk",
-    ]
-)
+_KINKS = frozenset([
+    "abs", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "amin", "aminmax", "clamp",
+    "clamp_max", "clamp_min", "cummax", "cummin", "fmax", "fmin", "fractional_max_pool2d", "fractional_max_pool3d",
+    "hardsigmoid", "hardswish", "hardtanh", "kthvalue", "leaky_relu", "linalg_vector_norm", "max", "max_pool1d",
+    "max_pool2d", "max_pool3d", "maximum", "median", "min", "minimum", "multi_margin_loss",
+    "multilabel_margin_loss", "nanmedian", "norm", "_prelu_kernel", "relu", "relu6", "rrelu", "softshrink", "sort",
+    "threshold", "topk",
+])  # fmt: skip
 """Operations of torch that are continuous, and have a derivative that is not."""
-_JUMPS = frozenset(
-    [
-        "argmax",
-        "argmin",
-        "bucketize",
-        "ceil",
-        "eq",
-        "floor",
-        "fmod",
-        "frac",
-        "ge",
-        "gt",
-        "hardshrink",
-        "heaviside",
-        "le",
-        "lt",
-        "ne",
-        "remainder",
-        "round",
-        "searchsorted",
-        "sgn",
-        "sign",
-        "trunc",
-    ]
-)
+_JUMPS = frozenset([
+    "argmax", "argmin", "bucketize", "ceil", "eq", "floor", "fmod", "frac", "ge", "gt", "hardshrink", "heaviside",
+    "le", "lt", "ne", "remainder", "round", "searchsorted", "sgn", "sign", "trunc",
+])  # fmt: skip
 """Those that jump themselves; a comparison makes two pieces of what it chooses between."""
 
 

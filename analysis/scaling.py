@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,8 +16,6 @@ from ..sim.step.synthetic import Cache
 from .style import INK, dress, legend, looks, make_logarithmic
 
 SECONDS_AN_HOUR = 3600
-FORMATS = (".png", ".svg", ".pdf")
-"""Endings of files that figures are written to."""
 
 
 @dataclass(frozen=True)
@@ -229,18 +226,3 @@ def _label(left: Axes, right: Axes, scaling: Scaling, workers: list[int]) -> Non
     right.set_ylabel("speed-up over workers")
     right.set_ylim(0, 1.05 * max(1.0, *(point.efficiency for point in scaling.points)))
     right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-
-
-def save_scaling(scaling: Scaling, path: Path) -> None:
-    """Write the figure to a file; its ending, one of :data:`FORMATS`, says how.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
-    try:
-        metadata = {"Software": None} if path.suffix == ".png" else None
-        scaling_figure(scaling).savefig(path, dpi=200, metadata=metadata)
-    except OSError as error:
-        raise InputError(f"--plot {path}: cannot be written: {error.strerror or error}") from error

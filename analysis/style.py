@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 from textwrap import wrap
 from typing import Literal, NamedTuple
 
@@ -9,9 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ..compressors.errors import InputError
 from .comparison import is_uncompressed
 
 Text = Callable[[float], str]
+
+FORMATS = (".png", ".svg", ".pdf")
+"""The endings of files that figures are written to."""
 
 # The palette of Okabe and Ito (2008), which the colour-blind tell apart; its yellow is too pale for lines on white.
 _NEUTRALS = ("#000000", "#7f7f7f")
@@ -79,3 +84,23 @@ def legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
     figure.legend(
         handles, folded, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=2.6
     )
+
+
+def check_format(option: str, path: Path | None) -> None:
+    """Refuse a file for a figure whose ending is none of :data:`FORMATS`."""
+    if path is not None and path.suffix not in FORMATS:
+        raise InputError(f"{option} {path}: allowed endings: {', '.join(FORMATS)}")
+
+
+def save_figure(figure: Figure, option: str, path: Path) -> None:
+    """Write a figure to the file that an option names; its ending says how.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    try:
+        figure.savefig(path, dpi=200, metadata={"Software": None} if path.suffix == ".png" else None)
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}") from error

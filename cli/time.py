@@ -8,7 +8,8 @@ from rich.console import Console
 
 from ..analysis.influence import influences
 from ..analysis.predictions import Price, facts, heading, phases_table, prediction_data, scaling_data, scaling_table
-from ..analysis.scaling import FORMATS, Scaling, read_workers, save_scaling, scale
+from ..analysis.scaling import Scaling, read_workers, scale, scaling_figure
+from ..analysis.style import check_format, save_figure
 from ..compressors.errors import InputError
 from ..sim.experiment import set_key
 from ..sim.prediction import make_job, predict
@@ -94,8 +95,7 @@ def _check(scaling: str | None, strong: bool, plot: Path | None, json: Path | No
     """Refuse options that do not go together or cannot be written; return the numbers of workers to scale to."""
     if scaling is None and (strong or plot is not None):
         raise InputError(f"{'--strong' if strong else '--plot'} needs --scaling, such as --scaling 2..64")
-    if plot is not None and plot.suffix not in FORMATS:
-        raise InputError(f"--plot {plot}: allowed endings: {', '.join(FORMATS)}")
+    check_format("--plot", plot)
     check_folder("--plot", plot)
     check_folder("--json", json)
     check_price(price)
@@ -110,4 +110,4 @@ def _finish(console: Console, scaled: Scaling | None, cost: Price | None, plot: 
     print_line(console, f"\n{kind}" + ("" if scaled.strong else " constant"))
     console.print(scaling_table(scaled, cost))
     if plot is not None:
-        save_scaling(scaled, plot)
+        save_figure(scaling_figure(scaled), "--plot", plot)

@@ -138,6 +138,11 @@ class Finding:
     exact: bool = False
 
     @property
+    def refused(self) -> tuple[Condition, ...]:
+        """The conditions that do not hold."""
+        return tuple(condition for condition in self.conditions if condition.holds is False)
+
+    @property
     def unsure(self) -> bool:
         """Whether a mean over runs would be decided on too few of them."""
         return self.statement.kind != "path" and not self.exact and len(self.values) < SEEDS
@@ -199,15 +204,15 @@ def judge(findings: Sequence[Finding]) -> list[Judged]:
     findings : sequence of Finding
         All that will be shown together.
     """
-    drawn = [f for f in findings if f.measured and f.statement.kind != "path"]
+    drawn = [f for f in findings if f.measured and not f.refused and not f.exact and f.statement.kind != "path"]
     comparisons = sum(f.values.shape[1] * (2 if f.statement.relation == "equal" else 1) for f in drawn)
     return [_judged(finding, LEVEL / max(comparisons, 1)) for finding in findings]
 
 
 def _judged(finding: Finding, level: float) -> Judged:
-    refused = [condition for condition in finding.conditions if condition.holds is False]
+    refused = finding.refused
     if not finding.measured:
-        why = refused[0].text if refused else "it cannot be measured here"
+        why = _told(refused[0]) if refused else "it cannot be measured here"
         return Judged(finding, Verdict.NOT_APPLICABLE, why, _NONE, _NONE, _NONE, -1, float("nan"))
     measured, low, high = _limits(finding, level)
     worst, ratio = _worst(finding, measured)

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .experiment import Experiment
+from .recorded import add_record
 from .step.timeline import Timeline
 from .tasks.base import Task
 from .timing import Timer
@@ -109,6 +110,9 @@ class Run:
         data["cost_source"] = "scheme", np.array([row.cost_source for row in rows], dtype=object)
         engines = [f"{row.timeline.engine}: {row.timeline.why}" for row in rows]
         data["engine"] = "scheme", np.array(engines, dtype=object), {"long_name": "what timed the steps, and why"}
+        traces = [row.trajectory.record for row in rows if row.trajectory.record is not None]
+        if traces:
+            add_record(data, traces, self.task, training)
         return data
 
     def _attributes(self) -> dict[str, str | int | float | list[float]]:

@@ -160,6 +160,11 @@ def make_grid(data: Mapping[str, Any], axes: object) -> Grid:
     read = read_axes(axes)
     data = {"cluster": _CLUSTER, **data}  # a key of the cluster may be an axis where the section is left out
     base = validate_experiment({**data})
+    if base.training.record != "none" or any(axis.key == "training.record" for axis in read):
+        raise InputError(
+            "training.record: a sweep keeps results of trainings and no traces of them; record with gradwire run, once "
+            "for each training.seed"
+        )
     texts = tuple(str(parse_scheme(text)) for text in data["schemes"])
     for axis in read:
         if "." not in axis.key:

@@ -70,10 +70,13 @@ class Order:
 
 
 def candidates(plan: Training, tuning: Tuning) -> Iterator[tuple[float, Training]]:
-    """Yield each learning rate that is tried, with its plan; nothing if there is no choice to make."""
+    """Yield each learning rate that is tried, with its plan; nothing if there is no choice to make.
+
+    Trials are not recorded: only the training that counts is.
+    """
     seed = plan.seed if tuning.seed is None else tuning.seed
     for rate in tuning.learning_rates if len(tuning.learning_rates) > 1 else ():
-        yield rate, plan.model_copy(update={"learning_rate": rate, "seed": seed})
+        yield rate, plan.model_copy(update={"learning_rate": rate, "seed": seed, "record": "none"})
 
 
 def chosen(plan: Training, tuning: Tuning, rate: float | None) -> Training:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ...compressors.partition import Granularity
 from ..units import Size
@@ -68,6 +68,9 @@ class Training(BaseModel):
         Mode, Field(description="batched over workers by torch.func.vmap, looped, or auto: batched where it works")
     ] = "auto"
     processes: Annotated[int, Field(strict=True, ge=1, description="processes that share the workers evenly")] = 1
+    record: Annotated[
+        Literal["none", "theory"], Field(description="at every step, what convergence theory speaks of, or nothing")
+    ] = "none"
 
     @field_validator("optimizer_options", "schedule")
     @classmethod
@@ -82,6 +85,15 @@ class Training(BaseModel):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return name
+
+    @model_validator(mode="after")
+    def _recorded_in_one_process(self) -> "Training":
+        if self.record != "none" and self.processes > 1:
+            raise ValueError(
+                f"training.record = {self.record!r}: all workers must be in one process, and training.processes = "
+                f"{self.processes}; set it to 1"
+            )
+        return self
 
 
 def _finite(value: Any) -> bool:

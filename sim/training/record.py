@@ -6,7 +6,7 @@ iterate that the same gradients would have reached uncompressed.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +32,17 @@ class Trace:
     lr : the learning rate gamma_t.
     loss, gradient2 : [S+1]
         f(x_t) and ||grad f(x_t)||^2 of the whole objective.
+    curvature, curvature_error : [S+1]
+        The largest absolute eigenvalue of the Hessian at x_t, and within what distance of it there surely is one.
+    secant : [S+1]
+        ||grad f(x_t) - grad f(x_s)|| / ||x_t - x_s||, x_s being the last iterate before whose gradient is known.
+    example_noise2 : [S+1]
+        Mean over training examples j of ||grad f_j(x_t) - grad f(x_t)||^2.
     own2, mean2 : mean over workers of ||g_i||^2, and ||mean of g_i||^2, of the stochastic gradients at x_t.
     noise2, mean_noise2 : mean over workers of ||g_i - grad f(x_t)||^2, and the same of the workers' mean.
     spread2 : mean over workers of ||g_i - mean||^2.
+    within2 : an estimate of a worker's noise2 from its own batch alone: mean over workers of
+        (m m' / B^2) ||a_i - a'_i||^2, a_i and a'_i being the gradients of the two parts of its batch, of m + m' = B.
     applied2 : the squared norm of what the optimizer got.
     input2, lost2 : mean over workers of ||p_i||^2 and ||p_i - C(p_i)||^2, p_i being what is compressed, in units of the
         gradient. Under EF21, lost2 is the mean of ||h_i - g_i||^2, h_i being the estimate after the exchange.
@@ -54,11 +62,16 @@ class Trace:
     lr: Floats
     loss: Floats
     gradient2: Floats
+    curvature: Floats
+    curvature_error: Floats
+    secant: Floats
+    example_noise2: Floats
     own2: Floats
     mean2: Floats
     noise2: Floats
     mean_noise2: Floats
     spread2: Floats
+    within2: Floats
     applied2: Floats
     input2: Floats
     lost2: Floats
@@ -86,8 +99,22 @@ class Trace:
         return cls(**arrays)
 
 
-_AT_ITERATES = ("loss", "gradient2", "memory2", "mean_memory2")
-_AT_STEPS = tuple(f.name for f in fields(Trace) if f.name not in (*_AT_ITERATES, "position", "memory"))
+class Local(NamedTuple):
+    """What may be known of the objective at an iterate besides its value and gradient, as in :class:`Trace`."""
+
+    curvature: float = float("nan")
+    curvature_error: float = float("nan")
+    example_noise2: float = float("nan")
+
+
+VECTORS = ("position", "memory")
+AT_ITERATES = ("loss", "gradient2", *Local._fields, "secant", "memory2", "mean_memory2")
+"""The quantities of shape [S+1]."""
+AT_STEPS = tuple(f.name for f in fields(Trace) if f.name not in (*AT_ITERATES, *VECTORS))
+"""Those of shape [S]."""
+
+
+_NOTHING = Local()
 
 
 class Recorder:
@@ -103,14 +130,16 @@ class Recorder:
 
     def __init__(self, workers: int, parameters: int, vectors: bool) -> None:
         self._workers, self._size, self._vectors = workers, parameters, vectors
-        self._rows: dict[str, list[float]] = {name: [] for name in (*_AT_ITERATES, *_AT_STEPS)}
+        self._rows: dict[str, list[float]] = {name: [] for name in (*AT_ITERATES, *AT_STEPS)}
         self._positions: list[Tensor] = []
         self._memories: list[Tensor] = []
         self._last_position = self._last_gradient = self._last_memory = self._last_own = None  # type: Tensor | None
+        self._known: tuple[Tensor, Tensor] | None = None
+        self._under_way = False
         self._memory = torch.zeros(parameters, dtype=torch.float64)
         self._memory2 = 0.0
 
-    def begin(self, position: Tensor, loss: float, gradient: Tensor | None, lr: float) -> None:
+    def begin(self, position: Tensor, loss: float, gradient: Tensor | None, lr: float, local: Local = _NOTHING) -> None:
         """Begin a step at x_t.
 
         Parameters
@@ -121,9 +150,10 @@ class Recorder:
         gradient : Tensor, shape [d], or None
             grad f(x_t), if it is known.
         lr : float
+        local : Local
         """
-        self._iterate(position, loss, gradient)
-        self._lr = lr
+        self._iterate(position, loss, gradient, local)
+        self._lr, self._under_way = lr, True
         self._own = torch.zeros(self._workers, self._size, dtype=torch.float64)
         self._sums = {name: torch.zeros(self._workers, dtype=torch.float64) for name in ("input2", "lost2", "memory2")}
         self._worst = self._gap2 = self._applied2 = 0.0
@@ -155,12 +185,13 @@ class Recorder:
         self._sums["lost2"] += lost2
         self._sums["memory2"] += memory.square().sum(1) if isinstance(memory, Tensor) else memory
         ratios = torch.where(input2 > 0, lost2 / input2.clamp(min=torch.finfo(torch.float64).tiny), 0.0 * input2)
-        self._worst = max(self._worst, float(ratios.max()))
+        self._worst = float(np.maximum(self._worst, float(ratios.max())))  # NaN stays NaN
         self._gap2 += _gap2(scheme, p.to(g.dtype), sent, turn, g)
         self._applied2 += float(outcome.mean.double().square().sum())
 
-    def end(self, sent_bytes: float) -> None:
+    def end(self, sent_bytes: float, within2: float = float("nan")) -> None:
         """End the step, after all units."""
+        self._under_way = False
         own, mean = self._own, self._own.mean(0)
         off = own - (own.new_tensor(float("nan")) if self._last_gradient is None else self._last_gradient)
         values = {
@@ -170,6 +201,7 @@ class Recorder:
             "noise2": float(off.square().sum(1).mean()),
             "mean_noise2": float(off.mean(0).square().sum()),
             "spread2": float((own - mean).square().sum(1).mean()),
+            "within2": within2,
             "applied2": self._applied2,
             "input2": float(self._sums["input2"].mean()),
             "lost2": float(self._sums["lost2"].mean()),
@@ -185,9 +217,10 @@ class Recorder:
         self._last_memory, self._memory = self._memory, self._next_memory
         self._memory2 = float(self._sums["memory2"].mean())
 
-    def finish(self, position: Tensor, loss: float, gradient: Tensor | None) -> Trace:
-        """Return the trace, given the last iterate as in :meth:`begin`."""
-        self._iterate(position, loss, gradient)
+    def finish(self, position: Tensor, loss: float, gradient: Tensor | None, local: Local = _NOTHING) -> Trace:
+        """Return the trace, given the last iterate as in :meth:`begin`; of a step that did not end, the start alone."""
+        if not self._under_way:
+            self._iterate(position, loss, gradient, local)
         if self._rows["lr"]:
             self._rows["own_turned2"].append(float("nan"))
         arrays: dict[str, Any] = {name: np.array(values, dtype=np.float64) for name, values in self._rows.items()}
@@ -195,7 +228,7 @@ class Recorder:
             arrays |= {"position": _stacked(self._positions), "memory": _stacked(self._memories)}
         return Trace(**arrays)
 
-    def _iterate(self, position: Tensor, loss: float, gradient: Tensor | None) -> None:
+    def _iterate(self, position: Tensor, loss: float, gradient: Tensor | None, local: Local) -> None:
         """Take down an iterate, and what lies between it and the last."""
         x = position.detach().reshape(-1).double().cpu().clone()
         full = None if gradient is None else gradient.detach().reshape(-1).double().cpu().clone()
@@ -211,13 +244,22 @@ class Recorder:
             known = full is not None and self._last_gradient is not None
             self._rows["turned2"].append(float((full - self._last_gradient).square().sum()) if known else nan)  # type: ignore[operator]
         self._last_position, self._last_gradient = x, full
-        self._rows["loss"].append(loss)
+        for name, value in (("loss", loss), ("secant", self._secant(x, full)), *local._asdict().items()):
+            self._rows[name].append(value)
         self._rows["gradient2"].append(nan if full is None else float(full.square().sum()))
         self._rows["memory2"].append(self._memory2)
         self._rows["mean_memory2"].append(float(self._memory.square().sum()))
         if self._vectors:
             self._positions.append(x)
             self._memories.append(self._memory)
+
+    def _secant(self, x: Tensor, full: Tensor | None) -> float:
+        """Return how far the gradient turned over how far the iterate moved since both were known."""
+        if full is None:
+            return float("nan")
+        before, self._known = self._known, (x, full)
+        moved = 0.0 if before is None else float((x - before[0]).norm())
+        return float((full - before[1]).norm()) / moved if before is not None and moved else float("nan")
 
 
 def memory_kind(scheme: Scheme) -> str:

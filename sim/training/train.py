@@ -7,6 +7,7 @@ the mean. What is learnt and what crossed the wire becomes a :class:`Trajectory`
 import hashlib
 import math
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from ...compressors.keys import Purpose, stream
 from ...compressors.partition import Message, Partition, Unit, partition
 from ...compressors.processes import ProcessGroupDriver
 from ...compressors.wirelog import MessageLog, StepLog
-from ..tasks.base import Splits, Task, TaskError
+from ..tasks.base import Split, Splits, Task, TaskError
 from .batches import Batches
 from .gradients import Gradients, StackedGradients, seeded
+from .objective import Objective
 from .optimizers import make_optimizer, make_schedule, rehearse
 from .plan import Training
+from .recording import Recording
 from .trajectory import Evaluations, Trajectory
 
 Progress = Callable[[int], None]
@@ -107,6 +110,8 @@ def _tried_model(task: Task, plan: Training) -> nn.Module:
         loss = task.loss(model, split.take(slice(0, plan.batch_size)))
         if loss.ndim:
             raise ValueError(f"its loss has the shape {tuple(loss.shape)} instead of being one number")
+        if plan.record == "theory":
+            Objective(task, deepcopy(model), Split(split.take(slice(0, plan.batch_size))), plan.seed).measure()
     except InputError:
         raise
     except Exception as error:
@@ -160,6 +165,8 @@ class _Trainer:
         dtype = getattr(torch, plan.dtype)
         self._splits = Splits(*(split.to(device, dtype) for split in task.splits()))
         self._model = new_model(task, plan).to(device)
+        recorded = plan.record == "theory"
+        self._recording = Recording(task, self._model, self._splits.train, plan) if recorded else None
         self._batches = Batches(len(self._splits.train), plan.workers, plan.batch_size, plan.seed)
         sample = self._splits.train.take(slice(0, plan.batch_size))
         self._gradients = StackedGradients(task, self._model, driver.ranks, plan.seed, plan.gradients, sample)
@@ -188,6 +195,8 @@ class _Trainer:
         self._rates.append(rate)
         if reason := _not_finite("loss", losses) or self._someones_gradient_not_finite(gradients):
             return reason
+        if self._recording is not None:
+            self._recording.begin(step, rate, self._model, batches)
         messages = enumerate(self._partition.messages)
         try:
             self._logs.append(tuple(self._exchange(message, i, gradients, step, rate) for i, message in messages))
@@ -195,6 +204,8 @@ class _Trainer:
             if isinstance(self._driver, ProcessGroupDriver):
                 raise  # the other processes wait in an exchange; this one's end must end them
             return str(error).partition(": ")[2]
+        if self._recording is not None:
+            self._recording.end(self._logs[-1])
         self._optimizer.step()
         self._schedule.step()
         self._follow_rank_0()
@@ -213,8 +224,10 @@ class _Trainer:
             for unit in message
         ]
         outcomes, log = self._driver.exchange(items, index)
-        for unit, outcome in zip(message, outcomes, strict=True):
+        for unit, item, outcome in zip(message, items, outcomes, strict=True):
             self._states[unit.name] = outcome.state
+            if self._recording is not None:
+                self._recording.exchanged(unit, item, outcome)
             pieces = torch.split(outcome.mean.reshape(-1), [p.elements for p in unit.parameters])
             for parameter, mean in zip(unit.parameters, pieces, strict=True):
                 self._parameters[parameter.name].grad = mean.view(parameter.shape)
@@ -277,6 +290,7 @@ class _Trainer:
             gradients=mode if mode == "batched" else f"looped: {self._gradients.reason}",
             parameters=self._partition.elements,
             digest=digest.hexdigest(),
+            record=None if self._recording is None else self._recording.finish(len(self._logs), self._model),
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compressors.wirelog import Collective, MessageLog, StepLog, Work
+from .record import Trace
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +49,8 @@ class Trajectory:
         Trained values of the model.
     digest : str
         sha256 of the final parameters.
+    record : Trace or None
+        What convergence theory speaks of, over the steps that were exchanged, if it was recorded.
     """
 
     scheme: str
@@ -59,6 +62,7 @@ class Trajectory:
     gradients: str
     parameters: int
     digest: str
+    record: Trace | None = None
 
     @property
     def diverged(self) -> bool:
@@ -80,6 +84,7 @@ class Trajectory:
             "gradients": self.gradients,
             "parameters": self.parameters,
             "digest": self.digest,
+            **({} if self.record is None else {"record": self.record.to_dict()}),
         }
         return json.dumps(data, sort_keys=True)
 
@@ -101,6 +106,7 @@ class Trajectory:
             gradients=data["gradients"],
             parameters=data["parameters"],
             digest=data["digest"],
+            record=Trace.from_dict(data["record"]) if "record" in data else None,
         )
 
 

@@ -207,7 +207,7 @@ def judge(findings: Sequence[Finding]) -> list[Judged]:
 def _judged(finding: Finding, level: float) -> Judged:
     refused = [condition for condition in finding.conditions if condition.holds is False]
     if not finding.measured:
-        why = refused[0].text if refused else "it cannot be measured here"
+        why = _told(refused[0]) if refused else "it cannot be measured here"
         return Judged(finding, Verdict.NOT_APPLICABLE, why, _NONE, _NONE, _NONE, -1, float("nan"))
     measured, low, high = _limits(finding, level)
     worst, ratio = _worst(finding, measured)

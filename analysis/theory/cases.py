@@ -10,20 +10,32 @@ from ...compressors.spec import parse_scheme
 from ...sim.tasks import Convex, make_task
 from ...sim.training.record import memory_kind
 from .check import SEEDS, Finding
-from .evidence import Evidence, Facts
+from .constants import standard_vectors
+from .ef21 import factors
+from .evidence import Evidence
 from .lab import Problem, Trial
+from .needs import drawn_apart
 from .probe import Probe
-from .problems import NoisyQuadratic, Sampled
+from .problems import NoisyQuadratic, PulledQuadratic, Sampled, three_pulls
 from .registry import OPERATOR_CHECKS, RUN_CHECKS
 
 _DIMENSION = 20
-_STEPS = 120
+
+
+def _eigenvalues() -> torch.Tensor:
+    """Return those of a quadratic with L = 1 and mu = 0.1."""
+    return torch.logspace(0, -1, _DIMENSION, dtype=torch.float64)
 
 
 def _quadratic(noise: float, workers: int) -> Problem:
-    """Return a quadratic of condition number 10, started one unit from its optimum in every direction."""
-    eigenvalues = torch.logspace(0, -1, _DIMENSION, dtype=torch.float64)
-    return NoisyQuadratic(eigenvalues, noise, workers, torch.ones(_DIMENSION))
+    """Return a quadratic, started one unit from its optimum in every direction."""
+    return NoisyQuadratic(_eigenvalues(), noise, workers, torch.ones(_DIMENSION))
+
+
+def _pulled() -> Problem:
+    """Return a quadratic whose four workers pull it in different directions, without noise."""
+    pulls = torch.linspace(-1, 1, 4 * _DIMENSION, dtype=torch.float64).reshape(_DIMENSION, 4).T
+    return PulledQuadratic(_eigenvalues(), 0.0, pulls, torch.ones(_DIMENSION))
 
 
 def _logistic() -> Problem:
@@ -35,47 +47,92 @@ def _logistic() -> Problem:
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "quadratic": lambda: _quadratic(noise=1.0, workers=4),
-    "exact quadratic": lambda: _quadratic(noise=0.0, workers=1),
+    "one worker": lambda: _quadratic(noise=0.0, workers=1),
+    "one noisy worker": lambda: _quadratic(noise=1.0, workers=1),
+    "pulled": _pulled,
+    "three pulls": lambda: three_pulls(1.0),
     "logistic": _logistic,
 }
 """What the laboratory tries schemes on."""
 
 
-def constant(delta: float, facts: Facts, steps: int) -> tuple[float, ...]:
+def _smoothness(problem: Problem) -> float:
+    known = problem.facts().smoothness
+    assert known is not None
+    return known.value
+
+
+def _strong_convexity(problem: Problem) -> float:
+    known = problem.facts().strong_convexity
+    assert known is not None
+    return known.value
+
+
+def _delta(scheme: Scheme, problem: Problem) -> float:
+    """Return the part that a contraction keeps, or 1 / (1 + omega) of another scheme."""
+    error = scheme.error_bound(tuple(problem.start.shape))
+    return 1 - error if error < 1 else 1 / (1 + error)
+
+
+def constant(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
     """Return the constant rate that bounds on error feedback without bounded gradients ask for."""
-    assert facts.smoothness is not None
-    most = 1 / (4 * facts.smoothness.value)
+    most, delta = 1 / (4 * _smoothness(problem)), _delta(scheme, problem)
     return (min(most, delta * most / (1 - delta) ** 0.5) if delta < 1 else most,) * steps
 
 
-def decreasing(delta: float, facts: Facts, steps: int) -> tuple[float, ...]:
+def decreasing(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
     """Return Stich's rates 8 / (mu (a + t)), with a = 7 / delta."""
-    assert facts.strong_convexity is not None
-    return tuple(8 / (facts.strong_convexity.value * (7 / delta + step)) for step in range(steps))
+    mu, delta = _strong_convexity(problem), _delta(scheme, problem)
+    return tuple(8 / (mu * (7 / delta + step)) for step in range(steps))
 
 
-def inverse(delta: float, facts: Facts, steps: int) -> tuple[float, ...]:
-    """Return the constant rate 1 / L of gradient descent."""
-    assert facts.smoothness is not None
-    return (1 / facts.smoothness.value,) * steps
+def inverse(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
+    """Return gradient descent's constant rate 1 / L, or 1 / ((1 + omega) L) if the scheme is unbiased."""
+    gain = 1 + scheme.error_bound(tuple(problem.start.shape)) if scheme.unbiased else 1.0
+    return (1 / (gain * _smoothness(problem)),) * steps
 
 
-RATES: dict[str, Callable[[float, Facts, int], tuple[float, ...]]] = {
-    "constant": constant,
-    "decreasing": decreasing,
-    "inverse": inverse,
+def averaged(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
+    """Return the rate 1 / (L + 1/c) that bounds on averages of convex objectives choose for a number of steps.
+
+    The variance is estimated from the start, where gradients are largest, and rounded up.
+    """
+    x, facts = problem.start.double(), problem.facts()
+    assert facts.optimum is not None
+    rows = torch.stack([problem.rows(x, 0, seed) for seed in range(SEEDS)])
+    second, exact = float(rows.square().sum(2).mean()), float(problem.gradient(x).square().sum())
+    omega = scheme.error_bound(tuple(x.shape))
+    share = omega / problem.workers if drawn_apart(scheme) else omega
+    variance = 2 * (share * second + (second - exact) / problem.workers)
+    radius2 = float((x - torch.as_tensor(facts.optimum)).square().sum())
+    return (1 / (_smoothness(problem) + (variance * steps / (2 * radius2)) ** 0.5),) * steps
+
+
+def estimated(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
+    """Return the largest constant rate that both of EF21's theorems allow."""
+    facts = problem.facts()
+    own = facts.smoothness if facts.identical else facts.own_smoothness
+    assert own is not None
+    theta, beta = factors(_delta(scheme, problem))
+    most = 1 / (_smoothness(problem) + own.value * (2 * beta / theta) ** 0.5)
+    return (min(most, theta / (2 * _strong_convexity(problem))),) * steps
+
+
+Rates = Callable[[Scheme, Problem, int], tuple[float, ...]]
+RATES: dict[str, Rates] = {
+    rates.__name__: rates for rates in (constant, decreasing, inverse, averaged, estimated)
 }
-"""Rules for learning rates: the contraction delta, what is known of the problem, and the number of steps, to rates."""
+"""Rules for learning rates, by name: a scheme, a problem and the number of steps, to rates."""
 
 
 @dataclass(frozen=True)
 class RunCase:
-    """Runs of a scheme on a problem, for all checks on runs; fields are names, so that a process can be sent one."""
+    """Runs of a scheme on a problem, for all checks on runs; all is said by name, so that a process can be sent it."""
 
     scheme: str
     problem: str
     rates: str
-    steps: int = _STEPS
+    steps: int = 100
     seeds: int = SEEDS
 
     def findings(self) -> list[Finding]:
@@ -84,12 +141,12 @@ class RunCase:
         return [check.examine(evidence) for check in RUN_CHECKS]
 
     def evidence(self) -> Evidence:
-        """Run it."""
+        """Run it; two seeds of the first steps tell whether anything is drawn."""
         problem, scheme = PROBLEMS[self.problem](), parse_scheme(self.scheme)
-        shape = tuple(problem.start.shape)
-        error = scheme.error_bound(shape)
-        delta = 1 - error if error < 1 else 1 / (1 + error)
-        rates = RATES[self.rates](delta, problem.facts(), self.steps)
+        rates = RATES[self.rates](scheme, problem, self.steps)
+        first = Trial(problem, scheme, rates, (0, 1)).run()
+        if first.exact:
+            return first
         return Trial(problem, scheme, rates, tuple(range(self.seeds))).run()
 
 
@@ -113,22 +170,20 @@ class ProbeCase:
 
 Case = RunCase | ProbeCase
 
+_TRIED: dict[str, tuple[tuple[str, str], ...]] = {
+    "ef": tuple((problem, rates) for problem in ("quadratic", "logistic") for rates in ("constant", "decreasing")),
+    "ef21": (("pulled", "estimated"), ("one worker", "estimated")),
+    "none": (("one worker", "inverse"), ("three pulls", "inverse")),
+    "unbiased": (
+        ("one worker", "inverse"),
+        *((problem, rates) for problem in ("quadratic", "logistic") for rates in ("inverse", "averaged")),
+    ),
+    "other": (),
+}
+
 
 def cases_of(scheme: str) -> list[Case]:
-    """Return what to try a scheme on: the regimes of those theorems that are about its kind."""
+    """Return what to try a scheme on: problems and learning rates that theorems about its kind speak of."""
     parsed = parse_scheme(scheme)
-    kinds: dict[str, tuple[tuple[str, str], ...]] = {
-        "ef": (
-            ("quadratic", "constant"),
-            ("logistic", "constant"),
-            ("quadratic", "decreasing"),
-            ("logistic", "decreasing"),
-        ),
-        "none": (("exact quadratic", "inverse"), ("quadratic", "constant"), ("logistic", "constant")),
-    }
-    runs = [RunCase(scheme, problem, rates) for problem, rates in kinds.get(_kind(parsed), ())]
-    return [ProbeCase(scheme), *runs]
-
-
-def _kind(scheme: Scheme) -> str:
-    return memory_kind(scheme)
+    kind = "unbiased" if parsed.unbiased else memory_kind(parsed)
+    return [ProbeCase(scheme), *(RunCase(scheme, problem, rates) for problem, rates in _TRIED[kind])]

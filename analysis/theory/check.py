@@ -253,10 +253,11 @@ def _limits(finding: Finding, level: float) -> tuple[Floats, Floats, Floats]:
 def _exceeds(finding: Finding, low: Floats, high: Floats) -> bool:
     """Return whether the statement is contradicted somewhere; what is not a number contradicts it."""
     slack = finding.slack + ROUNDING * np.abs(finding.bound)
-    if finding.statement.relation == "equal":
-        return not bool(np.all((low <= finding.bound + slack) & (high >= finding.bound - slack)))
-    lowest = high if finding.statement.kind == "path" else low
-    return not bool(np.all(lowest <= finding.bound + slack))
+    # On every path both ends must be right; of a mean, only what the confidence limits leave open.
+    least, most = (high, low) if finding.statement.kind == "path" else (low, high)
+    above = least <= finding.bound + slack
+    below = most >= finding.bound - slack
+    return not bool(np.all(above & below if finding.statement.relation == "equal" else above))
 
 
 def _worst(finding: Finding, measured: Floats) -> tuple[int, float]:

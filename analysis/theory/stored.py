@@ -31,7 +31,7 @@ def from_text(text: str) -> list[Finding]:
     return [_finding(data) for data in json.loads(text)]
 
 
-_SIDES = ("steps", "values", "bound")
+_SIDES = ("steps", "values", "bound", "least", "most")
 
 
 def _data(finding: Finding) -> dict[str, object]:

@@ -46,8 +46,8 @@ def identity(evidence: Evidence) -> Finding:
     """Compare the moves of x_t - e_t with the gradients: to rounding, which grows with no step."""
     conditions = (
         Condition(
-            "error feedback around the scheme, or no memory and no error",
-            evidence.memory == "ef" or (evidence.memory == "none" and evidence.error == 0),
+            "error feedback around the scheme, or no memory and nothing lost",
+            evidence.memory == "ef" or (evidence.memory == "none" and not evidence.stack("lost2").any()),
         ),
         *evidence.facts.conditions,
     )

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradwire.analysis.sweep.grid import make_grid
+from gradwire.compressors.base import Turn
+from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.errors import InputError
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.experiment import validate_experiment
@@ -19,7 +21,7 @@ from gradwire.sim.tasks.classification import Classification
 from gradwire.sim.training.batches import Batches
 from gradwire.sim.training.order import candidates
 from gradwire.sim.training.plan import Training, fingerprint
-from gradwire.sim.training.record import AT_ITERATES, AT_STEPS
+from gradwire.sim.training.record import AT_ITERATES, AT_STEPS, Recorder
 from gradwire.sim.training.train import check, new_model, train
 from gradwire.sim.training.trajectory import Trajectory
 from gradwire.sim.training.tuning import Tuning
@@ -229,3 +231,20 @@ def test_a_task_that_cannot_be_measured_is_told_before_training():
     with pytest.raises(InputError, match="no double here"):
         check(OnlySingle(), parse_scheme("dense"), plan(record="theory"))
     check(OnlySingle(), parse_scheme("dense"), plan())
+
+
+def test_of_a_step_that_did_not_end_the_start_alone_is_kept():
+    recorder = Recorder(workers=1, parameters=2, vectors=True)
+    scheme, driver, x = parse_scheme("dense"), StackedDriver(1), torch.zeros(2, dtype=torch.float64)
+    for step in range(2):
+        recorder.begin(x, 0.0, x, 0.1)
+        rows = torch.ones(1, 2, dtype=torch.float64)
+        turn = Turn(0, step, "x", (0,), 1, 0.1)
+        (outcome,), _ = driver.exchange([Item(rows, scheme, scheme.init((2,), 1, x), turn)])
+        recorder.exchanged(0, rows, scheme, turn, outcome)
+        if step == 0:
+            recorder.end(8.0)
+            x = x - 0.1
+    trace = recorder.finish(x, 0.0, x)
+    assert [len(trace.lr), len(trace.identity), len(trace.loss), len(trace.position)] == [1, 1, 2, 2]
+    assert trace.moved2.tolist() == pytest.approx([0.02])

@@ -53,6 +53,12 @@ class Facts:
         zeta^2, with mean over workers of ||grad f_i(x) - grad f(x)||^2 <= zeta^2, where they differ and it is known.
     conditions : tuple of Condition
         What holds, or not, of how it was trained: plain SGD, independent examples.
+    drawing : tuple of Condition
+        Those of them that are about how examples were drawn, which statements about every run do not need.
+    rough : tuple of str
+        Operations for which the objective is not smooth.
+    rounding : float
+        What a step may be off by rounding, relative to the largest vector.
     """
 
     smoothness: Constant | None
@@ -67,6 +73,9 @@ class Facts:
     own_smoothness: Constant | None = None
     heterogeneity: Constant | None = None
     conditions: tuple[Condition, ...] = ()
+    drawing: tuple[Condition, ...] = ()
+    rough: tuple[str, ...] = ()
+    rounding: float = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +147,8 @@ class Evidence:
         slack: float = 0.0,
     ) -> Finding:
         """Return a finding about these runs; see :class:`Finding` for its parts."""
+        if statement.kind == "path":
+            conditions = tuple(condition for condition in conditions if condition not in self.facts.drawing)
         return Finding(statement, self.subject, conditions, steps, values, bound, slack, exact=self.exact)
 
     def second_moment(self) -> Constant:
@@ -147,3 +158,8 @@ class Evidence:
     def constant_rate(self) -> Condition:
         """Return the condition that the learning rate is constant."""
         return Condition("a constant learning rate", bool(np.ptp(self.lr) == 0))
+
+    def smooth(self) -> Condition:
+        """Return the condition that the objective is smooth; if not, it says which operations are not."""
+        rough = f": it has {', '.join(self.facts.rough)}" if self.facts.rough else ""
+        return Condition(f"a smooth objective{rough}", self.facts.smoothness is not None)

@@ -45,12 +45,15 @@ def feedback_conditions(evidence: Evidence) -> tuple[Condition, ...]:
 def identity(evidence: Evidence) -> Finding:
     """Compare the moves of x_t - e_t with the gradients: to rounding, which grows with no step."""
     conditions = (
-        Condition("error feedback, or no memory", evidence.memory in ("ef", "none")),
+        Condition(
+            "error feedback around the scheme, or no memory and nothing lost",
+            evidence.memory == "ef" or (evidence.memory == "none" and not evidence.stack("lost2").any()),
+        ),
         *evidence.facts.conditions,
     )
     values = evidence.stack("identity")
     steps = np.arange(1.0, evidence.steps + 1)
-    return evidence.finding(IDENTITY, conditions, steps, values, np.full(evidence.steps, _ROUNDING))
+    return evidence.finding(IDENTITY, conditions, steps, values, np.full(evidence.steps, evidence.facts.rounding))
 
 
 def memory(evidence: Evidence) -> Finding:
@@ -62,8 +65,5 @@ def memory(evidence: Evidence) -> Finding:
     values = evidence.stack("memory2")[:, 1:]
     return evidence.finding(MEMORY, conditions, np.arange(1.0, evidence.steps + 1), values, bound)
 
-
-_ROUNDING = 1e-12
-"""What a step in float64 may be off, relative to the largest vector; a step in float32 is 1e-6."""
 
 CHECKS = (Check(IDENTITY, identity), Check(MEMORY, memory))

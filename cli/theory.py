@@ -14,8 +14,10 @@ from ..analysis.sweep.executors import Pool
 from ..analysis.theory.cases import Case, cases_of
 from ..analysis.theory.check import Finding, Judged, Verdict, judge
 from ..analysis.theory.plots import checks_figure
+from ..analysis.theory.recorded import evidence_of, landscapes_of
+from ..analysis.theory.registry import RUN_CHECKS
 from ..analysis.theory.suite import examine, suite_cases
-from ..analysis.theory.tables import checks_data, checks_table, gravest, tally
+from ..analysis.theory.tables import checks_data, checks_table, gravest, landscape_table, tally
 from ..compressors.spec import parse_scheme
 from ..sim.training.store import Store, default_folder
 from .guard import warnings_as_lines
@@ -49,13 +51,20 @@ def scheme(
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with training.record = theory.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs with training.record = theory that differ in seeds."),
+    ],
     json: JsonFile = None,
     plot: PlotFile = None,
 ) -> None:
-    """Check convergence results on a finished run that was recorded for them."""
+    """Check convergence results on finished runs that were recorded for them."""
     _check_files(json, plot)
-    judged = judge([check.examine(evidence) for evidence in evidence_of(folder) for check in RUN_CHECKS])
+    judged = judge([check.examine(evidence) for evidence in evidence_of(*folders) for check in RUN_CHECKS])
+    console = open_console()
+    lands = landscapes_of(*folders)
+    for name, land in lands.items():
+        console.print(landscape_table(land, f"the problem, as {name} met it"))
     _show(judged, json, plot)
 
 

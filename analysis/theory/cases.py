@@ -119,9 +119,7 @@ def estimated(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]
 
 
 Rates = Callable[[Scheme, Problem, int], tuple[float, ...]]
-RATES: dict[str, Rates] = {
-    rates.__name__: rates for rates in (constant, decreasing, inverse, averaged, estimated)
-}
+RATES: dict[str, Rates] = {rates.__name__: rates for rates in (constant, decreasing, inverse, averaged, estimated)}
 """Rules for learning rates, by name: a scheme, a problem and the number of steps, to rates."""
 
 

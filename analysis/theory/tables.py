@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ..formatting import MISSING, significant
 from .check import Condition, Floats, Judged, Verdict
+from .landscape import Landscape
 
 GRAVEST = (Verdict.VIOLATED, Verdict.INCONCLUSIVE, Verdict.NOT_REFUTED, Verdict.HOLDS, Verdict.NOT_APPLICABLE)
 """Verdicts, the one to look at first in front."""
@@ -27,6 +28,16 @@ def checks_table(judged: Sequence[Judged], title: str | None = None) -> Table:
     table.add_column("verdict", overflow="fold", min_width=12)
     for one in judged:
         table.add_row(*_row(one))
+    return table
+
+
+def landscape_table(land: Landscape, title: str) -> Table:
+    """Return a table of a problem's constants and how each is known."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=title, title_justify="left")
+    for name in ("constant", "value", "known", "meaning"):
+        table.add_column(name, justify="right" if name == "value" else "left")
+    for row in land.rows():
+        table.add_row(row.symbol, significant(row.value), row.how or "no", row.meaning)
     return table
 
 

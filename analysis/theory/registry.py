@@ -1,11 +1,16 @@
 """The one list of checks. A new one goes into its paper's file, a new paper into a file and a line here."""
 
-from . import karimireddy2019
+from . import alistarh2018, feedback2019, karimireddy2019, stich2018
 from .check import Check, Statement
 from .evidence import Evidence
 from .probe import Probe
 
-RUN_CHECKS: tuple[Check[Evidence], ...] = (*karimireddy2019.CHECKS,)
+RUN_CHECKS: tuple[Check[Evidence], ...] = (
+    *stich2018.CHECKS,
+    *karimireddy2019.CHECKS,
+    *feedback2019.CHECKS,
+    *alistarh2018.CHECKS,
+)
 """What is checked on recorded runs."""
 
 OPERATOR_CHECKS: tuple[Check[Probe], ...] = ()

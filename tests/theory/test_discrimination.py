@@ -6,9 +6,9 @@ import pytest
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.registry import STATEMENTS
 
-from . import karimireddy_cases
+from . import alistarh_cases, feedback_cases, karimireddy_cases, stich_cases
 
-CASES = (karimireddy_cases,)
+CASES = (alistarh_cases, feedback_cases, karimireddy_cases, stich_cases)
 SHARP = {name: case for module in CASES for name, case in module.SHARP.items()}
 BROKEN = {name: case for module in CASES for name, case in module.BROKEN.items()}
 CAN_FAIL = sorted(name for name, statement in STATEMENTS.items() if statement.attained)

@@ -115,7 +115,7 @@ class Evidence:
     @property
     def error(self) -> float:
         """The stated worst case of E||C(x) - x||^2 / ||x||^2: 1 - delta of a contraction, omega if unbiased."""
-        return max(self.inner.error_bound(shape) for shape in self.shapes)
+        return max(phase.error_bound(shape) for phase in self.inner.ever() for shape in self.shapes)
 
     @property
     def steps(self) -> int:

@@ -1,17 +1,30 @@
 """The one list of checks. A new one goes into its paper's file, a new paper into a file and a line here."""
 
-from . import beznosikov_rates, ef21, karimireddy2019, khirirat2020, natural2019, qsgd2017_convergence
+from . import (
+    alistarh2018,
+    beznosikov_rates,
+    ef21,
+    feedback2019,
+    karimireddy2019,
+    khirirat2020,
+    natural2019,
+    qsgd2017_convergence,
+    stich2018,
+)
 from .check import Check, Statement
 from .evidence import Evidence
 from .probe import Probe
 
 RUN_CHECKS: tuple[Check[Evidence], ...] = (
-    *beznosikov_rates.CHECKS,
-    *ef21.CHECKS,
+    *stich2018.CHECKS,
     *karimireddy2019.CHECKS,
-    *khirirat2020.CHECKS,
-    *natural2019.CHECKS,
+    *feedback2019.CHECKS,
+    *alistarh2018.CHECKS,
     *qsgd2017_convergence.CHECKS,
+    *natural2019.CHECKS,
+    *khirirat2020.CHECKS,
+    *ef21.CHECKS,
+    *beznosikov_rates.CHECKS,
 )
 """What is checked on recorded runs."""
 

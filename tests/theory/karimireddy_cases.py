@@ -1,55 +1,64 @@
 """Where the statements of Karimireddy et al. 2019 are sharp, and what breaks them."""
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
-from gradwire.analysis.theory import karimireddy2019
+from gradwire.analysis.theory import karimireddy2019 as theory
 from gradwire.analysis.theory.check import Finding
-from gradwire.analysis.theory.evidence import Constant, Facts
+from gradwire.analysis.theory.evidence import Evidence
 from gradwire.analysis.theory.lab import Trial
-from gradwire.analysis.theory.problems import Given, NoisyQuadratic
-from gradwire.compressors.base import State, Turn
-from gradwire.compressors.decoded import Decoded
+from gradwire.analysis.theory.problems import NoisyQuadratic
 from gradwire.compressors.feedback import ErrorFeedback
 from gradwire.compressors.remember import remember
 from gradwire.compressors.spec import parse_scheme
 
-from .toyschemes import Shrink
-
-NOWHERE = Facts(None, None, convex=True, least=Constant(-float("inf"), "exact"))
-
-
-def constant_gradient() -> Given:
-    slope = torch.ones(5, dtype=torch.float64)
-    return Given("a slope", torch.zeros(5), lambda x: float(slope @ x), lambda _: slope[None].clone(), NOWHERE)
-
-
-@dataclass(frozen=True)
-class Forgetful(ErrorFeedback):
-    """Error feedback that loses what was not sent."""
-
-    def after(self, p: Tensor, sent: Decoded, state: State, turn: Turn) -> State:
-        return self.keep(torch.zeros_like(p.view(len(p), -1)), state, turn)
+from .feedback_instances import (
+    Forgetful,
+    Twofold,
+    absolute_value,
+    constant_gradient,
+    run,
+    shrinking,
+    slope_into_parabola,
+)
 
 
-def _memory(delta: float, claimed: float) -> Finding:
-    scheme = remember(ErrorFeedback(), Shrink(delta=delta, claimed=claimed))
-    return karimireddy2019.memory(Trial(constant_gradient(), scheme, (0.1,) * 2000, (0, 1)).run())
+def _constant(delta: float, claimed: float, memory: ErrorFeedback | None = None, steps: int = 400) -> Evidence:
+    return run(constant_gradient(), shrinking(delta, memory, claimed), (0.1,) * steps)
+
+
+def _slope(memory: ErrorFeedback) -> Evidence:
+    """200 steps of 0.05 on the slope, where nothing is forgotten; 683 without the memory."""
+    return run(slope_into_parabola(10), shrinking(0.5, memory), (0.05,) * 480)
+
+
+def _absolute(memory: ErrorFeedback) -> Evidence:
+    """The learning rate that is best for as many steps."""
+    return run(absolute_value(2.0, 3.0), shrinking(0.75, memory), (3.0 / (2.0 * 200),) * 200)
 
 
 def _identity(memory: ErrorFeedback) -> Finding:
     problem = NoisyQuadratic(torch.linspace(0.1, 1, 10), 1.0, 3, torch.ones(10))
     scheme = remember(memory, parse_scheme("topk(density=0.2)"))
-    return karimireddy2019.identity(Trial(problem, scheme, (0.1,) * 20).run())
+    return theory.identity(Trial(problem, scheme, (0.1,) * 20).run())
 
 
 SHARP = {
     "karimireddy.identity": lambda: _identity(ErrorFeedback()),
-    "karimireddy.memory": lambda: _memory(0.01, 0.01),
+    "karimireddy.memory": lambda: theory.memory(_constant(0.05, 0.05)),
+    "karimireddy.memory_sharp": lambda: theory.memory_sharp(_constant(0.3, 0.3, steps=100)),
+    "karimireddy.pathwise": lambda: theory.pathwise(_constant(0.3, 0.3, steps=100)),
+    "karimireddy.average": lambda: theory.average(_slope(ErrorFeedback())),
+    "karimireddy.least": lambda: theory.least(_slope(ErrorFeedback())),
+    "karimireddy.best": lambda: theory.best(_slope(ErrorFeedback())),
+    "karimireddy.nonsmooth": lambda: theory.nonsmooth(_absolute(ErrorFeedback())),
 }
 BROKEN = {
     "karimireddy.identity": lambda: _identity(Forgetful()),
-    "karimireddy.memory": lambda: _memory(0.005, 0.01),
+    "karimireddy.memory": lambda: theory.memory(_constant(0.025, 0.05)),
+    "karimireddy.memory_sharp": lambda: theory.memory_sharp(_constant(0.29, 0.3, steps=100)),
+    "karimireddy.pathwise": lambda: theory.pathwise(_constant(0.3, 0.3, Twofold(), steps=20)),
+    "karimireddy.average": lambda: theory.average(_slope(Forgetful())),
+    "karimireddy.least": lambda: theory.least(_slope(Forgetful())),
+    "karimireddy.best": lambda: theory.best(_slope(Forgetful())),
+    "karimireddy.nonsmooth": lambda: theory.nonsmooth(_absolute(Forgetful())),
 }

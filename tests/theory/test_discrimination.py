@@ -7,21 +7,27 @@ from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.registry import STATEMENTS
 
 from . import (
+    alistarh_cases,
     beznosikov_rates_cases,
     ef21_cases,
+    feedback_cases,
     karimireddy_cases,
     khirirat_cases,
     natural_cases,
     qsgd_convergence_cases,
+    stich_cases,
 )
 
 CASES = (
+    alistarh_cases,
     beznosikov_rates_cases,
     ef21_cases,
+    feedback_cases,
     karimireddy_cases,
     khirirat_cases,
     natural_cases,
     qsgd_convergence_cases,
+    stich_cases,
 )
 SHARP = {name: case for module in CASES for name, case in module.SHARP.items()}
 BROKEN = {name: case for module in CASES for name, case in module.BROKEN.items()}

@@ -1,0 +1,100 @@
+"""What statements about error feedback presuppose of a scheme, of a problem and of what was recorded."""
+
+import numpy as np
+
+from ...compressors.base import Codec
+from ...compressors.feedback import ErrorFeedback
+from ...compressors.remember import Remembering
+from .check import Condition, at_most
+from .evidence import Constant, Evidence
+
+
+def feedback_conditions(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return what all statements about error feedback presuppose of the scheme and of how it was trained."""
+    delta = 1 - evidence.error
+    return (
+        remembers(evidence),
+        Condition(f"a contraction: delta = {delta:.4g} is above 0", delta > 0),
+        *memory_conditions(evidence),
+        *_exchange(evidence),
+        *evidence.facts.conditions,
+    )
+
+
+def remembers(evidence: Evidence) -> Condition:
+    """Return the condition that what is not sent is kept."""
+    lossless = evidence.memory == "none" and evidence.error == 0
+    return Condition("error feedback around the scheme, or no memory and no error", evidence.memory == "ef" or lossless)
+
+
+def memory_conditions(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return what the papers' memory does: it keeps all of the residual, in units of the update."""
+    memory = evidence.scheme.memory if isinstance(evidence.scheme, Remembering) else None
+    if not isinstance(memory, ErrorFeedback):
+        return ()
+    same = memory.units == "update" or bool(np.ptp(evidence.lr) == 0)
+    return (
+        Condition("nothing of the memory fades: decay = 1", memory.decay == 1),
+        Condition("a memory in units of the update, or a constant learning rate", same),
+    )
+
+
+def _exchange(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return, where workers keep what others could not send, that they lose no more together than is stated."""
+    if isinstance(evidence.inner, Codec) or evidence.workers == 1:
+        return ()
+    text = "in an exchange of several rounds: the workers' mean loss over their mean input, at every step"
+    return (at_most(text, *_losses(evidence)),)
+
+
+def _losses(evidence: Evidence) -> tuple[float, float]:
+    """Return the largest loss met, over runs and workers, relative to what was compressed, and what is stated."""
+    lost, given = evidence.stack("lost2").mean(axis=0), evidence.stack("input2").mean(axis=0)
+    return float(np.divide(lost, given, out=np.zeros_like(lost), where=given > 0).max()), evidence.error
+
+
+def contracts_every_vector(evidence: Evidence) -> Condition:
+    """Return the condition that every vector that was compressed lost no more than the stated share."""
+    text = "every vector that was compressed keeps to the stated contraction: ||C(p) - p||^2 / ||p||^2"
+    return at_most(text, float(evidence.stack("worst_ratio").max()), evidence.error)
+
+
+def smooth(evidence: Evidence) -> Condition:
+    """Return the condition that f is smooth, with a known L."""
+    return known("a smooth objective, its L", evidence.facts.smoothness)
+
+
+def strongly_convex(evidence: Evidence) -> Condition:
+    """Return the condition that f is strongly convex, with a known mu."""
+    return known("a strongly convex objective, its mu", evidence.facts.strong_convexity)
+
+
+def convex(evidence: Evidence) -> Condition:
+    """Return the condition that f is convex."""
+    return Condition("a convex objective", evidence.facts.convex)
+
+
+def optimum_known(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return the conditions that x* and f* are known."""
+    known_optimum = Condition("the optimum x* is known", evidence.facts.optimum is not None)
+    return (known_optimum, known("the least value f*", evidence.facts.least))
+
+
+def gradients_measured(evidence: Evidence) -> Condition:
+    """Return the condition that grad f(x_t) was measured at every step, and not at evaluations alone."""
+    missing = np.isnan(evidence.stack("gradient2")[:, :-1]) & np.isfinite(evidence.stack("own2"))
+    return Condition("the gradient of f was measured at every step", not bool(missing.any()))
+
+
+def iterates_kept(evidence: Evidence) -> Condition:
+    """Return the condition that iterates were kept, and that f can be had at others."""
+    kept = all(trace.position is not None for trace in evidence.traces)
+    return Condition("iterates were kept, and f can be had at others", kept and evidence.facts.value is not None)
+
+
+def known(what: str, constant: Constant | None) -> Condition:
+    """Return the condition that a constant is known: not only met at some points."""
+    if constant is None:
+        return Condition(f"{what}: there is none, or it is not known", False)
+    sure = constant.how != "sampled"
+    return Condition(f"{what} = {constant.value:.4g}" + ("" if sure else ", only estimated"), sure or None)

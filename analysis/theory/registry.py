@@ -1,6 +1,6 @@
 """The one list of checks. A new one goes into its paper's file, a new paper into a file and a line here."""
 
-from . import karimireddy2019
+from . import atomo2018, beznosikov_classes, karimireddy2019, khirirat2020_tuning, operators, qsgd2017, wangni2018
 from .check import Check, Statement
 from .evidence import Evidence
 from .probe import Probe
@@ -8,7 +8,14 @@ from .probe import Probe
 RUN_CHECKS: tuple[Check[Evidence], ...] = (*karimireddy2019.CHECKS,)
 """What is checked on recorded runs."""
 
-OPERATOR_CHECKS: tuple[Check[Probe], ...] = ()
+OPERATOR_CHECKS: tuple[Check[Probe], ...] = (
+    *operators.OPERATOR_CHECKS,
+    *beznosikov_classes.OPERATOR_CHECKS,
+    *qsgd2017.OPERATOR_CHECKS,
+    *atomo2018.OPERATOR_CHECKS,
+    *wangni2018.OPERATOR_CHECKS,
+    *khirirat2020_tuning.OPERATOR_CHECKS,
+)
 """What is checked on a scheme's operator alone, applied to given vectors."""
 
 STATEMENTS: dict[str, Statement] = {check.statement.name: check.statement for check in RUN_CHECKS} | {

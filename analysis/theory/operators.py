@@ -59,9 +59,11 @@ def contraction(probe: Probe) -> Finding:
     conditions = (
         *plain(probe),
         Condition("a biased scheme", not probe.operator.unbiased),
-        Condition("a stated loss of at most everything", bool((_stated(probe) <= 1).all())),
+        Condition("a stated loss of at most everything", bool((stated_errors(probe) <= 1).all())),
     )
-    return of_errors(CONTRACTION, probe, conditions, _stated(probe))
+    if refused(conditions):
+        return Finding(CONTRACTION, probe.subject, conditions, axis="vector")
+    return of_errors(CONTRACTION, probe, conditions, stated_errors(probe))
 
 
 def variance(probe: Probe) -> Finding:
@@ -69,9 +71,11 @@ def variance(probe: Probe) -> Finding:
     conditions = (
         *plain(probe),
         Condition("an unbiased scheme", probe.operator.unbiased),
-        Condition("a stated variance factor", bool(np.isfinite(_stated(probe)).all())),
+        Condition("a stated variance factor", bool(np.isfinite(stated_errors(probe)).all())),
     )
-    return of_errors(VARIANCE, probe, conditions, _stated(probe))
+    if refused(conditions):
+        return Finding(VARIANCE, probe.subject, conditions, axis="vector")
+    return of_errors(VARIANCE, probe, conditions, stated_errors(probe))
 
 
 def unbiased(probe: Probe) -> Finding:
@@ -82,7 +86,7 @@ def unbiased(probe: Probe) -> Finding:
     in its vector.
     """
     conditions = (*plain(probe), Condition("an unbiased scheme", probe.operator.unbiased))
-    if not probe.operator.unbiased:
+    if refused(conditions):
         return Finding(UNBIASED, probe.subject, conditions, axis="entry")
     values, expected, least, most = [], [], [], []
     for name in probe.vectors:
@@ -110,12 +114,12 @@ def unbiased(probe: Probe) -> Finding:
 
 def equality(probe: Probe) -> Finding:
     """Compare what is lost of each vector with the part that every vector loses."""
-    operator = probe.operator
-    conditions = (*plain(probe), Condition("random-k or random-block", isinstance(operator, AlignedSparsifier)))
-    if not isinstance(operator, AlignedSparsifier):
+    aligned = isinstance(probe.operator, AlignedSparsifier)
+    conditions = (*plain(probe), Condition("random-k or random-block", aligned))
+    if refused(conditions):
         return Finding(EQUALITY, probe.subject, conditions, axis="vector")
-    stated = _stated(probe)
-    most = np.maximum(1.0, stated**2) if operator.unbiased else np.ones(len(stated))
+    stated = stated_errors(probe)
+    most = np.maximum(1.0, stated**2) if probe.operator.unbiased else np.ones(len(stated))
     return of_errors(EQUALITY, probe, conditions, stated, most)
 
 
@@ -125,6 +129,11 @@ def plain(probe: Probe) -> tuple[Condition, ...]:
         probe.steady,
         Condition("the mean of what workers send is what they get", probe.operator.law == "mean of sent"),
     )
+
+
+def refused(conditions: tuple[Condition, ...]) -> bool:
+    """Return whether a condition does not hold, so that nothing need be measured."""
+    return any(condition.holds is False for condition in conditions)
 
 
 def of_errors(
@@ -159,7 +168,7 @@ def of_vectors(
     return Finding(statement, probe.subject, conditions, steps, values, bound, 0.0, "vector", probe.exact, *ends)
 
 
-def _stated(probe: Probe) -> Floats:
+def stated_errors(probe: Probe) -> Floats:
     """Return the stated worst case of the relative error for each vector's shape."""
     return np.array([probe.operator.error_bound(tuple(vector.shape)) for vector in probe.vectors.values()])
 

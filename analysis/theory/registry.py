@@ -2,14 +2,20 @@
 
 from . import (
     alistarh2018,
+    atomo2018,
+    beznosikov_classes,
     beznosikov_rates,
     ef21,
     feedback2019,
     karimireddy2019,
     khirirat2020,
+    khirirat2020_tuning,
     natural2019,
+    operators,
+    qsgd2017,
     qsgd2017_convergence,
     stich2018,
+    wangni2018,
 )
 from .check import Check, Statement
 from .evidence import Evidence
@@ -28,7 +34,14 @@ RUN_CHECKS: tuple[Check[Evidence], ...] = (
 )
 """What is checked on recorded runs."""
 
-OPERATOR_CHECKS: tuple[Check[Probe], ...] = ()
+OPERATOR_CHECKS: tuple[Check[Probe], ...] = (
+    *operators.OPERATOR_CHECKS,
+    *beznosikov_classes.OPERATOR_CHECKS,
+    *qsgd2017.OPERATOR_CHECKS,
+    *atomo2018.OPERATOR_CHECKS,
+    *wangni2018.OPERATOR_CHECKS,
+    *khirirat2020_tuning.OPERATOR_CHECKS,
+)
 """What is checked on a scheme's operator alone, applied to given vectors."""
 
 STATEMENTS: dict[str, Statement] = {check.statement.name: check.statement for check in RUN_CHECKS} | {

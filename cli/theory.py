@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,13 +11,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..analysis.style import check_format, save_figure
 from ..analysis.sweep.executors import Pool
-from ..analysis.theory.cases import Case, cases_of
-from ..analysis.theory.check import Finding, Judged, Verdict, judge
+from ..analysis.theory.cases import Case, ProbeCase, Result, cases_of, result_of
+from ..analysis.theory.check import Verdict, judge
+from ..analysis.theory.constants import constants
+from ..analysis.theory.data import assumptions_data, checks_data, constants_data, landscape_data, rates_data
 from ..analysis.theory.plots import checks_figure
 from ..analysis.theory.recorded import evidence_of, landscapes_of
-from ..analysis.theory.registry import RUN_CHECKS
 from ..analysis.theory.suite import examine, suite_cases
-from ..analysis.theory.tables import checks_data, checks_table, gravest, landscape_table, tally
+from ..analysis.theory.tables import (
+    assumptions_table,
+    checks_table,
+    constants_table,
+    gravest,
+    landscape_table,
+    left_out,
+    rates_table,
+    tally,
+)
 from ..compressors.spec import parse_scheme
 from ..sim.training.store import Store, default_folder
 from .guard import warnings_as_lines
@@ -46,8 +56,10 @@ def scheme(
     """Say which convergence results apply to a scheme, and check them on its operator and in the laboratory."""
     _check_files(json, plot)
     text = str(parse_scheme(spec))
-    judged = judge(_examine(cases_of(text), store, processes))
-    _show(judged, json, plot)
+    results = _examine(cases_of(text), store, processes)
+    found = constants(ProbeCase(text).probe())
+    open_console().print(constants_table(found))
+    _finish(results, json, plot, constants_data(found))
 
 
 def run(
@@ -60,12 +72,9 @@ def run(
 ) -> None:
     """Check convergence results on finished runs that were recorded for them."""
     _check_files(json, plot)
-    judged = judge([check.examine(evidence) for evidence in evidence_of(*folders) for check in RUN_CHECKS])
-    console = open_console()
     lands = landscapes_of(*folders)
-    for name, land in lands.items():
-        console.print(landscape_table(land, f"the problem, as {name} met it"))
-    _show(judged, json, plot)
+    open_console().print(landscape_table(lands))
+    _finish([result_of(evidence) for evidence in evidence_of(*folders)], json, plot, landscape_data(lands))
 
 
 def suite(
@@ -77,8 +86,7 @@ def suite(
 ) -> None:
     """Run every check on the convex task and on quadratics, for schemes of every kind."""
     _check_files(json, plot)
-    judged = judge(_examine(suite_cases(), store, processes))
-    _show(judged, json, plot, judged if every else gravest(judged))
+    _finish(_examine(suite_cases(), store, processes), json, plot, brief=not every)
 
 
 def _check_files(json: Path | None, plot: Path | None) -> None:
@@ -88,25 +96,41 @@ def _check_files(json: Path | None, plot: Path | None) -> None:
     check_folder("--json", json)
 
 
-def _examine(cases: Sequence[Case], store: Path | None, processes: int | None) -> list[Finding]:
+def _examine(cases: Sequence[Case], store: Path | None, processes: int | None) -> list[Result]:
     """Make all checks, with a bar on a terminal."""
     folder = Store((store or default_folder()) / "theory")
     with _progress(len(cases)) as report, warnings_as_lines():
         return examine(cases, folder, Pool(processes), report)
 
 
-def _show(judged: Sequence[Judged], json: Path | None, plot: Path | None, rows: Sequence[Judged] | None = None) -> None:
-    """Print the table, write what was asked for, and end with status 1 if something is violated."""
-    console = open_console()
-    shown = judged if rows is None else rows
+def _finish(
+    results: Sequence[Result],
+    json: Path | None,
+    plot: Path | None,
+    more: dict[str, Any] | None = None,
+    brief: bool = False,
+) -> None:
+    """Print the tables, write what was asked for, and end with status 1 if something is violated.
+
+    Where it is to be ``brief``, each check's gravest instance stands for all.
+    """
+    judged = judge([finding for result in results for finding in result.findings])
+    rates = [rate for result in results for rate in result.rates]
+    met = [assumption for result in results for assumption in result.assumptions]
+    shown = gravest(judged) if brief else judged
     applicable = [one for one in shown if one.verdict != Verdict.NOT_APPLICABLE]
+    console = open_console()
+    if met and not brief:
+        console.print(assumptions_table(met))
     console.print(checks_table(applicable))
-    for one in shown:
-        if one.verdict == Verdict.NOT_APPLICABLE:
-            print_line(console, f"{one.finding.statement.name} on {one.finding.subject}: not applicable: {one.reason}")
-    print_line(console, tally(judged), style="bold")
+    if rates:
+        console.print(rates_table(rates))
+    for line in left_out(judged):
+        print_line(console, line)
+    print_line(console, f"\n{tally(judged)}", style="bold")
     if json is not None:
-        write_json(json, {"checks": checks_data(judged)})
+        data = {"checks": checks_data(judged), "rates": rates_data(rates), "assumptions": assumptions_data(met)}
+        write_json(json, data | (more or {}))
     if plot is not None:
         save_figure(checks_figure(applicable), "--plot", plot)
     if any(one.verdict == Verdict.VIOLATED for one in judged):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -9,6 +10,7 @@ from ...compressors.base import Scheme
 from ...compressors.spec import parse_scheme
 from ...sim.tasks import Convex, make_task
 from ...sim.training.record import memory_kind
+from .assumptions import Assumption, assumptions
 from .check import SEEDS, Finding
 from .constants import standard_vectors
 from .ef21 import factors
@@ -17,6 +19,7 @@ from .lab import Problem, Trial
 from .needs import drawn_apart
 from .probe import Probe
 from .problems import NoisyQuadratic, PulledQuadratic, Sampled, three_pulls
+from .rates import Rate, RateError, measured_rate, prediction
 from .registry import OPERATOR_CHECKS, RUN_CHECKS
 
 _DIMENSION = 20
@@ -123,6 +126,30 @@ RATES: dict[str, Rates] = {rates.__name__: rates for rates in (constant, decreas
 """Rules for learning rates, by name: a scheme, a problem and the number of steps, to rates."""
 
 
+class Result(NamedTuple):
+    """What came out of a case: checks, fitted rates, and what was met of that which proofs take for bounded."""
+
+    findings: list[Finding]
+    rates: list[Rate]
+    assumptions: list[Assumption]
+
+
+def result_of(evidence: Evidence) -> Result:
+    """Make all checks on runs; fit the rates that theory promises for them."""
+    findings = [check.examine(evidence) for check in RUN_CHECKS]
+    return Result(findings, promised_rates(evidence), assumptions(evidence))
+
+
+def promised_rates(evidence: Evidence) -> list[Rate]:
+    """Return fits against steps and bits where theory promises a rate that can be fitted, else nothing."""
+    if prediction(evidence) is None:
+        return []
+    try:
+        return [measured_rate(evidence, "steps"), measured_rate(evidence, "bits")]
+    except RateError:
+        return []
+
+
 @dataclass(frozen=True)
 class RunCase:
     """Runs of a scheme on a problem, for all checks on runs; all is said by name, so that a process can be sent it."""
@@ -133,10 +160,9 @@ class RunCase:
     steps: int = 100
     seeds: int = SEEDS
 
-    def findings(self) -> list[Finding]:
+    def result(self) -> Result:
         """Run it and make the checks."""
-        evidence = self.evidence()
-        return [check.examine(evidence) for check in RUN_CHECKS]
+        return result_of(self.evidence())
 
     def evidence(self) -> Evidence:
         """Run it; two seeds of the first steps tell whether anything is drawn."""
@@ -156,10 +182,10 @@ class ProbeCase:
     size: int = 100
     draws: int = 1000
 
-    def findings(self) -> list[Finding]:
+    def result(self) -> Result:
         """Draw and make the checks."""
         probe = self.probe()
-        return [check.examine(probe) for check in OPERATOR_CHECKS]
+        return Result([check.examine(probe) for check in OPERATOR_CHECKS], [], [])
 
     def probe(self) -> Probe:
         """Return the scheme and its vectors."""

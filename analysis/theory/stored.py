@@ -1,16 +1,20 @@
-"""Findings as text, so that what was checked once is not run again while nothing that it depends on has changed."""
+"""Results of cases as text, so that what was checked once is not run again while all that it depends on is the same."""
 
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
 
 from ...sim.training.plan import source_digest
+from .assumptions import Assumption
+from .cases import Result
 from .check import Condition, Finding
+from .rates import Interval, Rate
 from .registry import STATEMENTS
 
 
@@ -21,20 +25,30 @@ def key(case: object) -> str:
     return hashlib.sha256(json.dumps([repr(case), versions, source]).encode()).hexdigest()
 
 
-def to_text(findings: Sequence[Finding]) -> str:
-    """Write findings as JSON, exactly."""
-    return json.dumps([_data(finding) for finding in findings])
+def to_text(result: Result) -> str:
+    """Write a case's result as JSON, exactly."""
+    data = {
+        "findings": [_data(finding) for finding in result.findings],
+        "rates": [asdict(rate) for rate in result.rates],
+        "assumptions": [assumption._asdict() for assumption in result.assumptions],
+    }
+    return json.dumps(data)
 
 
-def from_text(text: str) -> list[Finding]:
+def from_text(text: str) -> Result:
     """Read what :func:`to_text` wrote."""
-    return [_finding(data) for data in json.loads(text)]
+    data = json.loads(text)
+    return Result(
+        [_finding(finding) for finding in data["findings"]],
+        [_rate(rate) for rate in data["rates"]],
+        [Assumption(**assumption) for assumption in data["assumptions"]],
+    )
 
 
 _SIDES = ("steps", "values", "bound", "least", "most")
 
 
-def _data(finding: Finding) -> dict[str, object]:
+def _data(finding: Finding) -> dict[str, Any]:
     return {
         "statement": finding.statement.name,
         "subject": finding.subject,
@@ -46,9 +60,14 @@ def _data(finding: Finding) -> dict[str, object]:
     }
 
 
-def _finding(data: dict[str, object]) -> Finding:
+def _finding(data: dict[str, Any]) -> Finding:
     parts = dict(data)
-    statement = STATEMENTS[str(parts.pop("statement"))]
-    conditions = tuple(Condition(**condition) for condition in parts.pop("conditions"))  # type: ignore[attr-defined]
-    sides = {name: np.asarray(parts.pop(name), dtype=np.float64) for name in _SIDES}
-    return Finding(statement, conditions=conditions, **sides, **parts)  # type: ignore[arg-type]
+    statement = STATEMENTS[parts.pop("statement")]
+    conditions = tuple(Condition(**condition) for condition in parts.pop("conditions"))
+    sides: dict[str, Any] = {name: np.asarray(parts.pop(name), dtype=np.float64) for name in _SIDES}
+    return Finding(statement, conditions=conditions, **sides, **parts)
+
+
+def _rate(data: dict[str, Any]) -> Rate:
+    intervals = {name: Interval(*data[name]) for name in ("exponent", "constant")}
+    return Rate(**{**data, **intervals})

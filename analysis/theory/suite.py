@@ -1,11 +1,10 @@
 """The suite: every check, on the convex task and on quadratics, for schemes of every kind."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ...sim.training.store import Store
 from ..sweep.executors import Executor
-from .cases import Case, cases_of
-from .check import Finding
+from .cases import Case, Result, cases_of
 from .stored import from_text, key, to_text
 
 SCHEMES = (
@@ -29,39 +28,35 @@ def suite_cases() -> list[Case]:
 
 def examine(
     cases: Sequence[Case], store: Store, executor: Executor, progress: Callable[[int], None] | None = None
-) -> list[Finding]:
-    """Make the checks of all cases, or take their findings from the store.
+) -> list[Result]:
+    """Make the checks of all cases, or take their results from the store.
 
     Parameters
     ----------
     cases : sequence of Case
     store : Store
-        Each case's findings are put in as soon as they are there, so an interrupted suite goes on where it was.
+        Each case's result is put in as soon as it is there, so an interrupted suite goes on where it was.
     executor : Executor
     progress : callable, optional
         Called with the number of completed cases.
 
     Returns
     -------
-    list of Finding
+    list of Result
         In the order of the cases.
     """
     store.prepare()
     found = {case: from_text(text) for case in cases if (text := store.get_text(key(case))) is not None}
-    report = progress or (lambda done: None)
-    report(len(found))
+    if progress is not None:
+        progress(len(found))
     for case, text in executor.run(_examined, [case for case in cases if case not in found]):
         store.put_text(key(case), text)
         found[case] = from_text(text)
-        report(len(found))
-    return list(_in_order(cases, found))
+        if progress is not None:
+            progress(len(found))
+    return [found[case] for case in cases]
 
 
 def _examined(case: Case) -> str:
     """Make a case's checks, in whatever process."""
-    return to_text(case.findings())
-
-
-def _in_order(cases: Sequence[Case], found: dict[Case, list[Finding]]) -> Iterable[Finding]:
-    for case in cases:
-        yield from found[case]
+    return to_text(case.result())

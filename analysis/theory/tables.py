@@ -1,15 +1,18 @@
-"""Judged checks as a table for the terminal, and as data."""
+"""Checks, and what stands around them, as tables for the terminal."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ..formatting import MISSING, significant
-from .check import Condition, Floats, Judged, Verdict
+from .assumptions import Assumption
+from .check import Condition, Judged, Verdict
+from .constants import Constants
 from .landscape import Landscape
+from .rates import Rate
 
 GRAVEST = (Verdict.VIOLATED, Verdict.INCONCLUSIVE, Verdict.NOT_REFUTED, Verdict.HOLDS, Verdict.NOT_APPLICABLE)
 """Verdicts, the one to look at first in front."""
@@ -17,39 +20,107 @@ GRAVEST = (Verdict.VIOLATED, Verdict.INCONCLUSIVE, Verdict.NOT_REFUTED, Verdict.
 BLIND = "cannot discriminate"
 
 
-def checks_table(judged: Sequence[Judged], title: str | None = None) -> Table:
+def checks_table(judged: Sequence[Judged]) -> Table:
     """Return a table with a row for each check: conditions, both sides where they are nearest, verdict and reason."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=title, title_justify="left")
+    table = _table("checks: both sides where they are nearest")
     table.add_column("check", overflow="fold", max_width=30)
     table.add_column("on", overflow="fold", min_width=24)
     table.add_column("conditions", no_wrap=True)
     for name in ("measured", "bound", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold", min_width=12)
+    marks = _marks(judged)
     for one in judged:
-        table.add_row(*_row(one))
+        table.add_row(*_row(one, marks.get(one.reason, "")))
+    table.caption = Text("\n".join(f"{mark} {reason}" for reason, mark in marks.items()))
+    table.caption_justify = "left"
     return table
 
 
-def landscape_table(land: Landscape, title: str) -> Table:
-    """Return a table of a problem's constants and how each is known."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=title, title_justify="left")
-    for name in ("constant", "value", "known", "meaning"):
-        table.add_column(name, justify="right" if name == "value" else "left")
-    for row in land.rows():
-        table.add_row(row.symbol, significant(row.value), row.how or "no", row.meaning)
+def _marks(judged: Sequence[Judged]) -> dict[str, str]:
+    """Return a mark for each reason, so that it need be written but once."""
+    reasons = dict.fromkeys(one.reason for one in judged if one.reason)
+    return {reason: f"[{number}]" for number, reason in enumerate(reasons, 1)}
+
+
+def landscape_table(lands: Mapping[str, Landscape]) -> Table:
+    """Return a table of a problem's constants as each scheme met them, and how they are known."""
+    table = _table("constants of the problem, as the workers met it")
+    table.add_column("constant")
+    for scheme in lands:
+        table.add_column(scheme, justify="right", overflow="fold")
+    table.add_column("known")
+    table.add_column("meaning", overflow="fold")
+    for rows in zip(*(land.rows() for land in lands.values()), strict=True):
+        known = ", ".join(dict.fromkeys(row.how or "no" for row in rows))
+        table.add_row(rows[0].symbol, *(significant(row.value) for row in rows), known, rows[0].meaning)
     return table
 
 
-def _row(one: Judged) -> tuple[str, ...]:
+def constants_table(found: Constants) -> Table:
+    """Return a table of a scheme's constant on each vector, with its confidence limits."""
+    what = "omega" if found.unbiased else "1 - delta"
+    table = _table(f"{what} of {found.scheme}: E||C(x) - x||^2 / ||x||^2, stated at most {significant(found.stated)}")
+    for name in ("vector", "measured", "at least", "at most"):
+        table.add_column(name, justify="left" if name == "vector" else "right")
+    for name, estimate in found.measured.items():
+        table.add_row(name, *map(significant, estimate))
+    table.add_row(f"worst found, from {found.found_from}", *map(significant, found.found))
+    return table
+
+
+def rates_table(rates: Sequence[Rate]) -> Table:
+    """Return a table of fitted exponents next to those that theory promises."""
+    table = _table("fitted rates: c T^-p or, geometric, c exp(-p T), with 95 % intervals over runs")
+    table.add_column("on", overflow="fold")
+    for name in ("T counts", "form", "p", "interval", "promised", "by"):
+        table.add_column(name, justify="right" if name in ("p", "interval", "promised") else "left", no_wrap=True)
+    for rate in rates:
+        p = rate.exponent
+        interval = f"{significant(p.low)} to {significant(p.high)}"
+        promised = significant(rate.predicted)
+        table.add_row(rate.subject, rate.against, rate.form, significant(p.value), interval, promised, rate.source)
+    return table
+
+
+def assumptions_table(rows: Sequence[Assumption]) -> Table:
+    """Return a table of what proofs take for bounded, as it was met."""
+    table = _table("assumptions: what was met, over runs and steps")
+    table.add_column("quantity", no_wrap=True)
+    table.add_column("on", overflow="fold")
+    for name in ("median", "90 %", "99 %", "largest", "stated"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("meaning", overflow="fold")
+    for row in rows:
+        numbers = (row.median, row.percentile_90, row.percentile_99, row.largest, row.allowed)
+        table.add_row(row.symbol, row.subject, *map(significant, numbers), row.meaning)
+    return table
+
+
+def left_out(judged: Iterable[Judged]) -> list[str]:
+    """Return a line for each reason why statements apply to none of the instances, with their names."""
+    applied = {one.finding.statement.name for one in judged if one.verdict != Verdict.NOT_APPLICABLE}
+    reasons: dict[str, dict[str, None]] = {}
+    for name, one in {one.finding.statement.name: one for one in judged}.items():
+        if name not in applied:
+            reasons.setdefault(one.reason, {})[name] = None
+    return [f"Not applicable, {reason}: {', '.join(names)}." for reason, names in reasons.items()]
+
+
+def _table(title: str) -> Table:
+    """Return an empty table."""
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=title, title_justify="left")
+
+
+def _row(one: Judged, mark: str) -> tuple[str | Text, ...]:
     """Return a check's cells."""
     finding = one.finding
     shown = one.worst >= 0 and one.verdict != Verdict.NOT_APPLICABLE
     sides = (one.measured[one.worst], finding.bound[one.worst], one.ratio) if shown else (None, None, None)
     numbers = (MISSING if side is None else significant(float(side)) for side in sides)
-    verdict = one.verdict if one.discriminates else f"{one.verdict} ({BLIND})"
-    reason = f": {one.reason}" if one.reason else ""
-    return finding.statement.name, finding.subject, hold(finding.conditions), *numbers, f"{verdict}{reason}"
+    blind = "" if one.discriminates else f", {BLIND}"
+    verdict = Text(f"{one.verdict}{blind} {mark}".rstrip(), style="bold red" if one.verdict == Verdict.VIOLATED else "")
+    return finding.statement.name, finding.subject, hold(finding.conditions), *numbers, verdict
 
 
 def hold(conditions: Iterable[Condition]) -> str:
@@ -82,47 +153,3 @@ def tally(judged: Iterable[Judged]) -> str:
     verdicts = [one.verdict for one in judged]
     parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(GRAVEST) if verdict in verdicts]
     return f"{len(verdicts)} checks: {', '.join(parts)}."
-
-
-def checks_data(judged: Iterable[Judged]) -> list[dict[str, Any]]:
-    """Return everything about checks, for JSON; what is not a number is null."""
-    return [_data(one) for one in judged]
-
-
-def _data(one: Judged) -> dict[str, Any]:
-    finding, statement = one.finding, one.finding.statement
-    return {
-        "check": statement.name,
-        "title": statement.title,
-        "source": statement.source,
-        "formula": statement.formula,
-        "kind": statement.kind,
-        "grade": statement.grade,
-        "relation": statement.relation,
-        "attained": statement.attained or None,
-        "discriminates": one.discriminates,
-        "on": finding.subject,
-        "conditions": [_condition(condition) for condition in finding.conditions],
-        "verdict": str(one.verdict),
-        "reason": one.reason or None,
-        "runs": len(finding.values) if finding.measured else 0,
-        finding.axis: _numbers(finding.steps),
-        "measured": _numbers(one.measured),
-        "lower_limit": _numbers(one.low),
-        "upper_limit": _numbers(one.high),
-        "bound": _numbers(finding.bound),
-        "ratio": _number(one.ratio),
-    }
-
-
-def _condition(condition: Condition) -> dict[str, Any]:
-    sides = {"measured": _number(condition.measured), "allowed": _number(condition.allowed)}
-    return {"text": condition.text, "holds": condition.holds, **sides}
-
-
-def _numbers(values: Floats) -> list[float | None]:
-    return [_number(value) for value in values.tolist()]
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value

@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from gradwire.analysis.theory.check import Condition, Finding, Verdict, judge
+from gradwire.analysis.theory.data import checks_data
 from gradwire.analysis.theory.plots import checks_figure
 from gradwire.analysis.theory.registry import STATEMENTS
 from gradwire.analysis.theory.stored import from_text, to_text
-from gradwire.analysis.theory.tables import checks_data, checks_table, gravest, tally
+from gradwire.analysis.theory.tables import checks_table, gravest, tally
 
 IDENTITY, MEMORY = STATEMENTS["karimireddy.identity"], STATEMENTS["karimireddy.memory"]
 STEPS = np.array([1.0, 10.0])
@@ -41,7 +42,7 @@ def test_a_row_has_both_sides_where_they_are_nearest():
 
 def test_a_check_that_cannot_discriminate_says_so_and_only_such_a_one():
     blind = replace(FINE, statement=replace(MEMORY, attained=""))
-    assert "holds (cannot" in shown(judge([blind]))
+    assert "holds, cannot discriminate" in shown(judge([blind]))
     assert "cannot" not in shown(judge([FINE]))
 
 

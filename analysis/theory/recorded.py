@@ -95,9 +95,7 @@ def _groups(runs: Sequence[_Run]) -> list[_Group]:
     first = runs[0].experiment
     for run in runs[1:]:
         if differs := _difference(first, run.experiment):
-            raise InputError(
-                f"the runs differ in {differs}; evidence together are runs that differ in training.seed alone"
-            )
+            raise InputError(f"the runs differ in {differs}; give runs that differ in training.seed alone")
     seeds = [run.experiment.training.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise InputError(f"the runs have the seeds {', '.join(map(str, seeds))}; give each seed once")
@@ -117,7 +115,7 @@ def _difference(one: Experiment, other: Experiment) -> str:
     """Return the first key in which two experiments would learn differently, besides seed and target; or nothing."""
     for section, ignored in (("task", set()), ("training", {"seed", "target", "device"}), ("tune", {"seed"})):
         a, b = (getattr(experiment, section).model_dump(exclude=ignored) for experiment in (one, other))
-        for key in sorted(a | b):
+        for key in sorted(a | b, key=lambda key: key != "name"):  # another task has other options
             if a.get(key) != b.get(key):
                 return f"{section}.{key}"
     return ""
@@ -160,9 +158,8 @@ def _conditions(group: _Group) -> tuple[Condition, ...]:
         found.append(Condition("exact arithmetic: every step is rounded to float32", None))
     broken = [status for status in group.status if status != "completed"]
     if broken:
-        found.append(
-            Condition(f"trainings that were completed: {len(broken)} of {len(group.status)} {broken[0]}", None)
-        )
+        text = f"trainings that were completed: {len(broken)} of {len(group.status)} did not, one {broken[0]}"
+        found.append(Condition(text, None))
     return tuple(found)
 
 

@@ -157,7 +157,7 @@ class RunCase:
     scheme: str
     problem: str
     rates: str
-    steps: int = 100
+    steps: int
     seeds: int = SEEDS
 
     def result(self) -> Result:
@@ -194,20 +194,23 @@ class ProbeCase:
 
 Case = RunCase | ProbeCase
 
-_TRIED: dict[str, tuple[tuple[str, str], ...]] = {
-    "ef": tuple((problem, rates) for problem in ("quadratic", "logistic") for rates in ("constant", "decreasing")),
-    "ef21": (("pulled", "estimated"), ("one worker", "estimated")),
-    "none": (("one worker", "inverse"), ("three pulls", "inverse")),
-    "unbiased": (
-        ("one worker", "inverse"),
-        *((problem, rates) for problem in ("quadratic", "logistic") for rates in ("inverse", "averaged")),
+_TRIED: dict[str, tuple[tuple[str, str, int], ...]] = {
+    "ef": (
+        ("quadratic", "constant", 100),
+        ("quadratic", "decreasing", 400),
+        ("logistic", "constant", 60),
+        ("logistic", "decreasing", 60),
     ),
+    "ef21": (("pulled", "estimated", 100), ("one worker", "estimated", 100)),
+    "none": (("one worker", "inverse", 100), ("three pulls", "inverse", 100)),
+    "unbiased": (("one worker", "inverse", 60), ("quadratic", "averaged", 60), ("logistic", "averaged", 60)),
     "other": (),
 }
+"""Problems, rules for learning rates and numbers of steps for each kind of scheme."""
 
 
 def cases_of(scheme: str) -> list[Case]:
     """Return what to try a scheme on: problems and learning rates that theorems about its kind speak of."""
     parsed = parse_scheme(scheme)
     kind = "unbiased" if parsed.unbiased else memory_kind(parsed)
-    return [ProbeCase(scheme), *(RunCase(scheme, problem, rates) for problem, rates in _TRIED[kind])]
+    return [ProbeCase(scheme), *(RunCase(scheme, *tried) for tried in _TRIED[kind])]

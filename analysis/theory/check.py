@@ -95,6 +95,10 @@ class Condition:
     measured: float | None = None
     allowed: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.holds is not None:
+            object.__setattr__(self, "holds", bool(self.holds))  # numpy's False is not False
+
 
 def at_most(text: str, measured: float, allowed: float, sure: bool = True) -> Condition:
     """Return the condition that a number is at most another, to rounding; not ``sure``: it is only not refuted."""

@@ -4,26 +4,40 @@ from collections.abc import Callable, Sequence
 
 from ...sim.training.store import Store
 from ..sweep.executors import Executor
-from .cases import Case, Result, cases_of
+from .cases import Case, ProbeCase, Result, cases_of
 from .stored import from_text, key, to_text
 
 SCHEMES = (
     "dense",
     "ef(topk(density=0.1))",
-    "ef(randomk(density=0.1))",
     "ef(randomblock(density=0.25))",
     "ef(scaledsign)",
-    "topk(density=0.25)",
-    "qsgd(bits=4)",
+    "ef21(topk(density=0.1))",
+    "topk(density=0.05)",
+    "cat(operator=sq)",
+    "cat(operator=stochastic)",
+    "qsgd(bits=4, norm=l2)",
+    "randomk(density=0.25, scaled=True, seed=own)",
+)
+"""What the suite trains with: each kind of scheme that a theorem speaks of."""
+
+OPERATORS = (
     "natural",
     "terngrad",
+    "qsgd(bits=2, norm=l2, code=elias)",
+    "qsgd(bits=5, norm=l2, code=elias_dense)",
+    "wangni(density=0.1)",
+    "atomo(budget=10, basis=elements)",
+    "atomo(budget=3, basis=singular)",
+    "cat(operator=top)",
+    "cat(operator=top, cost=payload)",
 )
-"""What the suite tries: each kind that a theorem speaks of."""
+"""What it tries on vectors alone, besides."""
 
 
 def suite_cases() -> list[Case]:
     """Return all cases of the suite."""
-    return [case for scheme in SCHEMES for case in cases_of(scheme)]
+    return [case for scheme in SCHEMES for case in cases_of(scheme)] + [ProbeCase(scheme) for scheme in OPERATORS]
 
 
 def examine(

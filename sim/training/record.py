@@ -302,6 +302,8 @@ def _gap2(scheme: Scheme, p: Tensor, sent: Tensor, turn: Turn, like: Tensor) -> 
     if not isinstance(inner, Codec) or inner.state != "none" or memory_kind(scheme) == "other" or p.isnan().any():
         return float("nan")
     shape = tuple(like.shape[1:])
+    if inner.unbiased and inner.error_bound(shape) > 0:
+        return float("nan")  # no result about unbiased schemes asks for it, and it costs another encoding
     mean = p.mean(0, dtype=torch.float64).to(like).reshape(1, *shape)
     alone = Turn(turn.seed, turn.step, turn.unit, turn.ranks[:1], turn.size, turn.lr)
     _, own, _ = inner.encode(mean, inner.init(shape, 1, mean), alone)

@@ -6,7 +6,7 @@ and means over workers of their squared norms: the proofs carry over by convexit
 
 import numpy as np
 
-from .check import Check, Condition, Finding, Floats, Statement
+from .check import Check, Finding, Floats, Statement
 from .conditions import (
     contracts_every_vector,
     convex,

@@ -170,8 +170,9 @@ def total(evidence: Evidence) -> Finding:
 
 
 def squared(evidence: Evidence) -> Finding:
-    """Compare every mean memory with the fading sum of squared updates, if at least half of the entries are sent."""
-    most = at_most("2 (1 - delta) < 1, at least half of the entries", 2 * evidence.error, np.nextafter(1, 0))
+    """Compare every mean memory with the fading sum of squared updates, if more than half of the entries are sent."""
+    twice = 2 * evidence.error
+    most = Condition("2 (1 - delta) below 1, which is more than half of the entries sent", twice < 1, twice, 1.0)
     return _pathwise(SQUARED, evidence, _fading_squares, 2, most)
 
 

@@ -15,6 +15,7 @@ def feedback_conditions(evidence: Evidence) -> tuple[Condition, ...]:
     return (
         remembers(evidence),
         Condition(f"a contraction: delta = {delta:.4g} is above 0", delta > 0),
+        Condition("learning rates above 0: at 0 nothing is sent", bool(np.all(evidence.lr > 0))),
         *memory_conditions(evidence),
         *_exchange(evidence),
         *evidence.facts.conditions,

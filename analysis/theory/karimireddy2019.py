@@ -95,7 +95,7 @@ BEST = Statement(
     "+ gamma L sigma^2 / (2 - rho) + 4 gamma^2 L^2 sigma^2 (1 - delta) / (rho (2 - rho) delta^2)",
     kind="expectation",
     grade="derived",
-    attained=f"{_SLOPE}; to the step size's own curvature for delta = 1",
+    attained=f"{_SLOPE}: four fifths",
 )
 
 NONSMOOTH = Statement(

@@ -1,6 +1,7 @@
 """Problems on which bounds of error feedback are sharp, and memories and operators with a fault."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -111,6 +112,12 @@ class Twofold(ErrorFeedback):
 
     def before(self, x: Tensor, state: State, turn: Turn) -> Tensor:
         return x + 2 * self.rescaled(x, state, turn)
+
+
+@cache
+def on_a_slope(memory: ErrorFeedback) -> Evidence:
+    """200 steps of 0.05 on the slope, where nothing is forgotten; 683 without the memory."""
+    return run(slope_into_parabola(10), shrinking(0.5, memory), (0.05,) * 480)
 
 
 @dataclass(frozen=True)

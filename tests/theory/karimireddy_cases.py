@@ -1,5 +1,7 @@
 """Where the statements of Karimireddy et al. 2019 are sharp, and what breaks them."""
 
+from functools import cache
+
 import torch
 
 from gradwire.analysis.theory import karimireddy2019 as theory
@@ -16,19 +18,15 @@ from .feedback_instances import (
     Twofold,
     absolute_value,
     constant_gradient,
+    on_a_slope,
     run,
     shrinking,
-    slope_into_parabola,
 )
 
 
+@cache
 def _constant(delta: float, claimed: float, memory: ErrorFeedback | None = None, steps: int = 400) -> Evidence:
     return run(constant_gradient(), shrinking(delta, memory, claimed), (0.1,) * steps)
-
-
-def _slope(memory: ErrorFeedback) -> Evidence:
-    """200 steps of 0.05 on the slope, where nothing is forgotten; 683 without the memory."""
-    return run(slope_into_parabola(10), shrinking(0.5, memory), (0.05,) * 480)
 
 
 def _absolute(memory: ErrorFeedback) -> Evidence:
@@ -47,9 +45,9 @@ SHARP = {
     "karimireddy.memory": lambda: theory.memory(_constant(0.05, 0.05)),
     "karimireddy.memory_sharp": lambda: theory.memory_sharp(_constant(0.3, 0.3, steps=100)),
     "karimireddy.pathwise": lambda: theory.pathwise(_constant(0.3, 0.3, steps=100)),
-    "karimireddy.average": lambda: theory.average(_slope(ErrorFeedback())),
-    "karimireddy.least": lambda: theory.least(_slope(ErrorFeedback())),
-    "karimireddy.best": lambda: theory.best(_slope(ErrorFeedback())),
+    "karimireddy.average": lambda: theory.average(on_a_slope(ErrorFeedback())),
+    "karimireddy.least": lambda: theory.least(on_a_slope(ErrorFeedback())),
+    "karimireddy.best": lambda: theory.best(on_a_slope(ErrorFeedback())),
     "karimireddy.nonsmooth": lambda: theory.nonsmooth(_absolute(ErrorFeedback())),
 }
 BROKEN = {
@@ -57,8 +55,8 @@ BROKEN = {
     "karimireddy.memory": lambda: theory.memory(_constant(0.025, 0.05)),
     "karimireddy.memory_sharp": lambda: theory.memory_sharp(_constant(0.29, 0.3, steps=100)),
     "karimireddy.pathwise": lambda: theory.pathwise(_constant(0.3, 0.3, Twofold(), steps=20)),
-    "karimireddy.average": lambda: theory.average(_slope(Forgetful())),
-    "karimireddy.least": lambda: theory.least(_slope(Forgetful())),
-    "karimireddy.best": lambda: theory.best(_slope(Forgetful())),
+    "karimireddy.average": lambda: theory.average(on_a_slope(Forgetful())),
+    "karimireddy.least": lambda: theory.least(on_a_slope(Forgetful())),
+    "karimireddy.best": lambda: theory.best(on_a_slope(Forgetful())),
     "karimireddy.nonsmooth": lambda: theory.nonsmooth(_absolute(Forgetful())),
 }

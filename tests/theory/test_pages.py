@@ -1,0 +1,31 @@
+"""Every statement has a section in the documentation, which says so where it cannot discriminate."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gradwire.analysis.theory import alistarh2018, feedback2019, karimireddy2019, stich2018
+from gradwire.analysis.theory.registry import STATEMENTS
+
+PAGES = Path(__file__).parents[2] / "docs/background/theory"
+
+
+def sections(page: Path) -> dict[str, str]:
+    """What stands under the headings that are names."""
+    parts = re.split(r"^## `(.*)`$", page.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_statement_is_explained_once():
+    headings = Counter(name for page in PAGES.glob("*.md") for name in sections(page))
+    assert {name: headings[name] for name in STATEMENTS} == dict.fromkeys(STATEMENTS, 1)
+
+
+@pytest.mark.parametrize("module", [alistarh2018, feedback2019, karimireddy2019, stich2018])
+def test_a_section_says_that_a_check_cannot_discriminate(module):
+    found = sections(PAGES / f"{module.__name__.split('.')[-1]}.md")
+    assert list(found) == [check.statement.name for check in module.CHECKS]
+    for check in module.CHECKS:
+        assert ("*Can it discriminate?* **No**" in found[check.statement.name]) == (not check.statement.attained)

@@ -6,9 +6,25 @@ import pytest
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.registry import STATEMENTS
 
-from . import karimireddy_cases
+from . import (
+    atomo_cases,
+    beznosikov_classes_cases,
+    karimireddy_cases,
+    khirirat_tuning_cases,
+    operators_cases,
+    qsgd_cases,
+    wangni_cases,
+)
 
-CASES = (karimireddy_cases,)
+CASES = (
+    karimireddy_cases,
+    operators_cases,
+    beznosikov_classes_cases,
+    qsgd_cases,
+    atomo_cases,
+    wangni_cases,
+    khirirat_tuning_cases,
+)
 SHARP = {name: case for module in CASES for name, case in module.SHARP.items()}
 BROKEN = {name: case for module in CASES for name, case in module.BROKEN.items()}
 CAN_FAIL = sorted(name for name, statement in STATEMENTS.items() if statement.attained)

@@ -12,8 +12,8 @@ from ...compressors.adaptive import CAT
 from ...compressors.lowrank.atomo import Atomo
 from ...compressors.quantizers.qsgd import QSGD
 from ...compressors.quantizers.terngrad import TernGrad
-from ...compressors.sparsifiers.waterfill import probabilities
 from ...compressors.sparsifiers.wangni import Wangni
+from ...compressors.sparsifiers.waterfill import probabilities
 from .check import Check, Condition, Finding, Floats, Statement
 from .operators import of_vectors, plain
 from .probe import Probe
@@ -173,10 +173,13 @@ def optimal(probe: Probe, solve: Solver = probabilities) -> Finding:
 def one_level(probe: Probe) -> Finding:
     """Compare the second moment of a quantizer of one level with ATOMO's least one, both over ||x||^2."""
     operator = probe.operator
-    quantizer = (
-        isinstance(operator, QSGD) and operator.levels == 1 and _one_bucket(operator, probe)
-    ) or (isinstance(operator, TernGrad) and operator.clip == 0)
-    conditions = (*plain(probe), Condition("QSGD of one level and one bucket, or TernGrad that does not clip", quantizer))
+    quantizer = (isinstance(operator, QSGD) and operator.levels == 1 and _one_bucket(operator, probe)) or (
+        isinstance(operator, TernGrad) and operator.clip == 0
+    )
+    conditions = (
+        *plain(probe),
+        Condition("QSGD of one level and one bucket, or TernGrad that does not clip", quantizer),
+    )
     if not quantizer:
         return Finding(ONE_LEVEL, probe.subject, conditions, axis="vector")
     order = 2 if isinstance(operator, QSGD) and operator.norm == "l2" else np.inf
@@ -193,7 +196,11 @@ def spectral(probe: Probe) -> Finding:
     operator = probe.operator
     singular = isinstance(operator, Atomo) and operator.basis == "singular"
     matrices = [v.reshape(len(v), -1) if v.ndim > 1 else v.reshape(1, -1) for v in probe.vectors.values()]
-    conditions = (*plain(probe), Condition("ATOMO with singular vectors", singular), *_spectral_conditions(probe, matrices))
+    conditions = (
+        *plain(probe),
+        Condition("ATOMO with singular vectors", singular),
+        *_spectral_conditions(probe, matrices),
+    )
     if not isinstance(operator, Atomo) or not singular:
         return Finding(SPECTRAL, probe.subject, conditions, axis="matrix")
     budgets = [operator.expected_atoms(tuple(v.shape), 8) for v in probe.vectors.values()]
@@ -210,7 +217,8 @@ def _spectral_conditions(probe: Probe, matrices: list[Floats]) -> tuple[Conditio
         return ()
     better, balanced = True, True
     for x, vector in zip(matrices, probe.vectors.values(), strict=True):
-        sigma, entries = np.linalg.svd(x, compute_uv=False), np.abs(x).reshape(-1)
+        sigma: Floats = np.linalg.svd(x, compute_uv=False)
+        entries = np.abs(x).reshape(-1)
         better &= bool(np.sqrt(sum(x.shape)) * sigma.sum() <= entries.sum() * (1 + 1e-12))
         budget = operator.expected_atoms(tuple(vector.shape), 8)
         balanced &= s_balanced(sigma, budget) and s_balanced(entries, budget * sum(x.shape))

@@ -141,9 +141,9 @@ def constants(probe: Probe, rounds: int = 45, level: float = LEVEL) -> Constants
 def search(probe: Probe, rounds: int) -> tuple[Floats, str]:
     """Look for the vector that loses most, from the worst ones of a probe.
 
-    The three vectors that lose most are changed at random: some entries are scaled, made equal to another or to zero, or
-    all are drawn together or apart. In each round a vector and its changes are compared, on fresh draws, and the one
-    that loses most, if it does so again, goes on; after some rounds without progress the changes become smaller.
+    The three vectors that lose most are changed at random: some entries are scaled, made equal to another or to zero,
+    or all are drawn together or apart. In each round a vector and its changes are compared, on fresh draws, and the
+    change that loses most, if it does so again, goes on; after some rounds without progress the changes become smaller.
 
     Returns
     -------

@@ -38,7 +38,9 @@ class WrongWayQSGD(QSGD):
         dice = torch.from_numpy(generator(turn).random(tuple(flat.shape)))
         level = (share.floor() + (dice > share - share.floor())).clamp(max=s)
         codes = (s + level * flat.sign()).to(torch.uint8)
-        written = encode_levels(codes, s, self.code == "elias") if self.code != "fixed" else pack_codes(codes, self.bits)
+        written = (
+            encode_levels(codes, s, self.code == "elias") if self.code != "fixed" else pack_codes(codes, self.bits)
+        )
         return Payload((norms, written)), self._sent(norms, codes, 8, flat.shape[1]), state
 
 
@@ -55,7 +57,7 @@ class WrongWayNatural(Natural):
     """Rounds up with the probability of rounding down."""
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
-        payload, sent, state = super().encode(x, state, turn)
+        _, sent, state = super().encode(x, state, turn)
         values = sent.dense(x.reshape(len(x), -1))
         power = torch.exp2(torch.floor(torch.log2(x.reshape(len(x), -1).abs())))
         other = torch.sign(values) * torch.where(values.abs() > power, power, 2 * power)
@@ -158,5 +160,3 @@ class UnscaledCAT(CAT):
         dense = sent.dense(x.reshape(len(x), -1))
         norms = x.reshape(len(x), -1).norm(dim=1, keepdim=True)
         return payload, TopK(1.0).encode(dense.sign() * norms, state, turn)[1], state
-
-

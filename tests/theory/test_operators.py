@@ -126,8 +126,11 @@ def test_no_scheme_contradicts_itself(name):
     assert unsaid == all(one.verdict == Verdict.NOT_APPLICABLE for one in judged)
 
 
-@pytest.mark.parametrize("text", ["randomk(density=0.25)", "randomblock(density=0.25)", "randomblock(density=0.25, blocks=2)",
-                                  "randomk(density=0.25, scaled=True)", "randomblock(density=0.25, scaled=True)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ["randomk(density=0.25)", "randomblock(density=0.25)", "randomblock(density=0.25, blocks=2)",
+     "randomk(density=0.25, scaled=True)", "randomblock(density=0.25, scaled=True)"],
+)  # fmt: skip
 def test_random_selections_lose_the_same_of_every_vector(text):
     finding = operators.equality(Probe(parse_scheme(text), standard_vectors(20), draws=400))
     assert finding.bound == pytest.approx(3 if "scaled" in text else 0.75)

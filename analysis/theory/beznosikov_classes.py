@@ -160,7 +160,7 @@ def _differences(
         statement,
         probe.subject,
         _conditions(probe),
-        np.arange(count) // 2 * 1.0,
+        np.arange(float(count)) // 2,
         values,
         np.ones(count),
         1e-12,

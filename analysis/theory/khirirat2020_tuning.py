@@ -1,4 +1,4 @@
-"""Khirirat, Magnusson, Aytekin, Johansson 2020 (CAT): how many entries it sends, and what part of the norm they keep."""
+"""Khirirat, Magnússon, Aytekin, Johansson 2020 (CAT): how many entries are sent, and what of the norm they keep."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -59,8 +59,8 @@ def skewed(values: Floats) -> NDArray[np.bool_]:
     off = values - values.mean(axis=0)
     variance = np.square(off).mean(axis=0)
     scale = np.where(variance > 0, variance, 1.0) ** 1.5
-    lopsided: NDArray[np.bool_] = np.abs((off**3).mean(axis=0)) / scale > NEAR_NORMAL * np.sqrt(len(values))
-    return lopsided | (variance == 0)
+    lopsided = np.abs((off**3).mean(axis=0)) / scale > NEAR_NORMAL * np.sqrt(len(values))
+    return np.logical_or(lopsided, variance == 0)
 
 
 def _far(mean: Floats, end: Floats, allowed: float) -> Floats:

@@ -62,7 +62,8 @@ class Probe:
     @cached_property
     def decoded(self) -> dict[str, Floats]:
         """What one worker's vector becomes, [R, *shape] by name; one row where nothing is drawn."""
-        draws, found = 1 if self.exact else self.draws, {}
+        draws = 1 if self.exact else self.draws
+        found: dict[str, Floats] = {}
         for shape in dict.fromkeys(vector.shape for vector in self.vectors.values()):
             names = [name for name, vector in self.vectors.items() if vector.shape == shape]
             rows = np.stack([np.asarray(self.vectors[name], dtype=np.float64) for name in names])

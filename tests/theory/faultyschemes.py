@@ -57,7 +57,7 @@ class WrongWayNatural(Natural):
     """Rounds up with the probability of rounding down."""
 
     def encode(self, x: Tensor, state: State, turn: Turn) -> tuple[Payload, Decoded, State]:
-        payload, sent, state = super().encode(x, state, turn)
+        _, sent, state = super().encode(x, state, turn)
         values = sent.dense(x.reshape(len(x), -1))
         power = torch.exp2(torch.floor(torch.log2(x.reshape(len(x), -1).abs())))
         other = torch.sign(values) * torch.where(values.abs() > power, power, 2 * power)

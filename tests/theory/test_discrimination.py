@@ -1,34 +1,15 @@
 """Every check: it holds where it is said to be sharp, and a faulty scheme or step size turns it red there."""
 
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.registry import STATEMENTS
 
-from . import (
-    alistarh_cases,
-    beznosikov_rates_cases,
-    ef21_cases,
-    feedback_cases,
-    karimireddy_cases,
-    khirirat_cases,
-    natural_cases,
-    qsgd_convergence_cases,
-    stich_cases,
-)
-
-CASES = (
-    alistarh_cases,
-    beznosikov_rates_cases,
-    ef21_cases,
-    feedback_cases,
-    karimireddy_cases,
-    khirirat_cases,
-    natural_cases,
-    qsgd_convergence_cases,
-    stich_cases,
-)
+CASES = [import_module(f"{__package__}.{path.stem}") for path in sorted(Path(__file__).parent.glob("*_cases.py"))]
 SHARP = {name: case for module in CASES for name, case in module.SHARP.items()}
 BROKEN = {name: case for module in CASES for name, case in module.BROKEN.items()}
 CAN_FAIL = sorted(name for name, statement in STATEMENTS.items() if statement.attained)

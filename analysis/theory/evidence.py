@@ -41,11 +41,16 @@ class Facts:
     optimum : array, shape [d], or None
         x*, where it is known.
     noise : Constant or None
-        sigma^2, with E||g_i - grad f(x)||^2 <= sigma^2 for a worker's stochastic gradient, where it is known.
-    value : callable or None
-        f(x) for x of shape [d], where it can be had.
+        sigma^2, with E||g_i - grad f_i(x)||^2 <= sigma^2 for a worker's stochastic gradient, f_i being the worker's
+        own objective, where it is known.
+    value, gradient : callable or None
+        f(x) and grad f(x) for x of shape [d], where they can be had.
     identical : bool
-        Whether all workers' gradients have the same expectation.
+        Whether all workers' gradients have the same expectation, so that every f_i is f.
+    own_smoothness : Constant or None
+        The root of the mean over workers of L_i^2, f_i being L_i-smooth, where workers differ and it is known.
+    heterogeneity : Constant or None
+        zeta^2, with mean over workers of ||grad f_i(x) - grad f(x)||^2 <= zeta^2, where they differ and it is known.
     conditions : tuple of Condition
         What holds, or not, of how it was trained: plain SGD, independent examples.
     """
@@ -57,7 +62,10 @@ class Facts:
     optimum: Floats | None = None
     noise: Constant | None = None
     value: Callable[[Floats], float] | None = None
+    gradient: Callable[[Floats], Floats] | None = None
     identical: bool = True
+    own_smoothness: Constant | None = None
+    heterogeneity: Constant | None = None
     conditions: tuple[Condition, ...] = ()
 
 

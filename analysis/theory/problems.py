@@ -1,6 +1,7 @@
 """Problems of the laboratory: quadratics with noise, convex tasks, and the special cases that make bounds sharp."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ class NoisyQuadratic(Problem):
             optimum=np.zeros(len(self.start)),
             noise=Constant(self.noise**2, "exact"),
             value=lambda x: self.value(torch.as_tensor(x)),
+            gradient=lambda x: self.gradient(torch.as_tensor(x)).numpy(),
         )
 
     def value(self, x: Tensor) -> float:
@@ -57,6 +59,32 @@ class NoisyQuadratic(Problem):
         draws = np.stack([_generator(seed, step, w).standard_normal(len(x)) for w in range(self.workers)])
         noisy: Tensor = exact + torch.from_numpy(draws) * (self.noise / len(x) ** 0.5)
         return noisy
+
+
+class PulledQuadratic(NoisyQuadratic):
+    """A noisy quadratic whose workers' own objectives differ: f_i(x) = f(x) + u_i^T x, the u_i summing to zero.
+
+    Parameters
+    ----------
+    eigenvalues, noise, start
+        As of :class:`NoisyQuadratic`.
+    pulls : Tensor, shape [W, d]
+        What is added to each worker's gradient; its mean over workers is taken off.
+    """
+
+    def __init__(self, eigenvalues: Tensor, noise: float, pulls: Tensor, start: Tensor) -> None:
+        super().__init__(eigenvalues, noise, len(pulls), start)
+        self._pulls = pulls.double() - pulls.double().mean(0)
+        self._apart = float(self._pulls.square().sum(1).mean())
+        self.name = self.name[:-1] + f", zeta = {self._apart**0.5:.4g})"
+
+    def facts(self) -> Facts:
+        same = super().facts()
+        apart = Constant(self._apart, "exact")
+        return replace(same, identical=False, own_smoothness=same.smoothness, heterogeneity=apart)
+
+    def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
+        return super().rows(x, step, seed) + self._pulls
 
 
 class Sampled(Problem):
@@ -92,6 +120,7 @@ class Sampled(Problem):
             least=Constant(known.optimum_value, "exact"),
             optimum=known.optimum.numpy(),
             value=lambda x: self.value(torch.as_tensor(x)),
+            gradient=lambda x: self.gradient(torch.as_tensor(x)).numpy(),
         )
 
     def value(self, x: Tensor) -> float:
@@ -150,6 +179,42 @@ class Given(Problem):
 
     def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
         return self._gradients(x)
+
+
+def three_pulls(size: float) -> Given:
+    """Return three workers whose largest entries all point away from the optimum (Beznosikov et al. 2020, Example 1).
+
+    f_i(x) = <v_i, x>^2 + ||x||^2 / 4 with v_1 = (-3, 2, 2), v_2 = (2, -3, 2) and v_3 = (2, 2, -3).
+
+    Parameters
+    ----------
+    size : float
+        t, for the start at (t, t, t).
+    """
+    v = torch.full((3, 3), 2.0, dtype=torch.float64).fill_diagonal_(-3.0)
+    curvatures = torch.linalg.eigvalsh(2 * v.T @ v / 3) + 0.5
+    own = Constant(2 * float(v[0] @ v[0]) + 0.5, "exact")
+
+    def value(x: Tensor) -> float:
+        return float((v @ x).square().mean() + x.square().sum() / 4)
+
+    def gradients(x: Tensor) -> Tensor:
+        result: Tensor = 2 * (v @ x)[:, None] * v + x / 2
+        return result
+
+    facts = Facts(
+        smoothness=Constant(float(curvatures[-1]), "exact"),
+        strong_convexity=Constant(float(curvatures[0]), "exact"),
+        convex=True,
+        least=Constant(0.0, "exact"),
+        optimum=np.zeros(3),
+        noise=Constant(0.0, "exact"),
+        value=lambda x: value(torch.as_tensor(x)),
+        gradient=lambda x: gradients(torch.as_tensor(x)).mean(0).numpy(),
+        identical=False,
+        own_smoothness=own,
+    )
+    return Given("three workers that pull apart", torch.full((3,), size), value, gradients, facts)
 
 
 def _generator(seed: int, step: int, worker: int) -> np.random.Generator:

@@ -125,8 +125,10 @@ class Evidence:
     @property
     def exact(self) -> bool:
         """Whether nothing is drawn in these runs: several seeds gave the very same one."""
-        drawn = (self.stack(name) for name in ("own2", "applied2", "loss"))
-        return len(self.traces) > 1 and all(bool((rows == rows[0]).all()) for rows in drawn)
+        drawn = [self.stack(name) for name in ("own2", "applied2", "loss")]
+        kept = [trace.position for trace in self.traces if trace.position is not None]
+        drawn += [np.stack(kept)] if len(kept) == len(self.traces) else []
+        return len(self.traces) > 1 and all(bool(((rows == rows[0]) | np.isnan(rows)).all()) for rows in drawn)
 
     def finding(
         self,

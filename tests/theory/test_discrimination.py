@@ -6,9 +6,23 @@ import pytest
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.registry import STATEMENTS
 
-from . import karimireddy_cases
+from . import (
+    beznosikov_rates_cases,
+    ef21_cases,
+    karimireddy_cases,
+    khirirat_cases,
+    natural_cases,
+    qsgd_convergence_cases,
+)
 
-CASES = (karimireddy_cases,)
+CASES = (
+    beznosikov_rates_cases,
+    ef21_cases,
+    karimireddy_cases,
+    khirirat_cases,
+    natural_cases,
+    qsgd_convergence_cases,
+)
 SHARP = {name: case for module in CASES for name, case in module.SHARP.items()}
 BROKEN = {name: case for module in CASES for name, case in module.BROKEN.items()}
 CAN_FAIL = sorted(name for name, statement in STATEMENTS.items() if statement.attained)

@@ -24,6 +24,7 @@ from .needs import (
     memoryless,
     refused,
     rounding,
+    steady,
 )
 
 _PAPER = "Beznosikov et al. 2020"
@@ -149,7 +150,7 @@ def _conditions(evidence: Evidence, most: float) -> tuple[Condition, ...]:
         alone(evidence),
         exact_gradients(evidence),
         at_every_iterate(evidence, "loss"),
-        evidence.constant_rate(),
+        *steady(evidence),
         known("L", facts.smoothness),
         known("mu, of the Polyak-Łojasiewicz inequality,", facts.strong_convexity),
         least_known(evidence),

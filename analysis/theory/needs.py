@@ -44,6 +44,11 @@ def at_every_iterate(evidence: Evidence, *names: str) -> Condition:
     return Condition("f and its gradient are measured at every step", measured)
 
 
+def steady(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return the conditions that the learning rate is constant, and above 0."""
+    return evidence.constant_rate(), Condition("a learning rate above 0", bool(np.all(evidence.lr > 0)))
+
+
 def alone(evidence: Evidence) -> Condition:
     """Return the condition that there is one worker."""
     return Condition("a single worker", evidence.workers == 1)

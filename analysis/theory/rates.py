@@ -12,6 +12,8 @@ import numpy as np
 from scipy import stats
 
 from ...compressors.errors import InputError
+from ...compressors.feedback import ErrorFeedback
+from ...compressors.remember import Remembering
 from . import beznosikov_rates, ef21
 from .check import SEEDS, Floats
 from .evidence import Evidence
@@ -261,13 +263,14 @@ def prediction(evidence: Evidence) -> Prediction | None:
 def _stich(evidence: Evidence) -> Prediction | None:
     """Return the rate 1/T under Stich's schedule, or None."""
     mu = evidence.facts.strong_convexity
-    if mu is None or evidence.steps < 2:
+    if mu is None or evidence.steps < 2 or not bool(np.all(evidence.lr > 0)):
         return None
     inverse = 8 / (mu.value * evidence.lr)
     shift = float(inverse[0])
     if not np.allclose(inverse, shift + np.arange(evidence.steps), rtol=1e-9, atol=0) or shift <= 1:
         return None
-    remembers = evidence.memory == "ef" and evidence.error < 1 and shift * (1 - evidence.error) >= 7 * (1 - 1e-9)
+    memory = evidence.scheme.memory if isinstance(evidence.scheme, Remembering) else None
+    remembers = memory == ErrorFeedback() and shift * (1 - evidence.error) >= 7 * (1 - 1e-9)
     plain = evidence.memory == "none" and evidence.scheme.unbiased and bool(np.isfinite(evidence.error))
     if not (remembers or plain):
         return None

@@ -59,7 +59,7 @@ B3_RATE = Statement(
 DIVERGENCE = Statement(
     name="beznosikov.divergence",
     title="three workers' largest entries lead away from the optimum",
-    source=f"{_PAPER}, Example 1",
+    source=f"{_PAPER}, the example of divergence without error feedback",
     formula="||x_{t+1}||^2 = (1 + 11 gamma / 6)^2 ||x_t||^2 on f_i(x) = <v_i, x>^2 + ||x||^2 / 4, "
     "v = (-3,2,2), (2,-3,2), (2,2,-3), x_0 = (s,s,s), the largest entry sent without memory",
     kind="path",

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...compressors.base import Codec, Scheme
+from ...compressors.quantizers.dense import Dense
 from .check import Condition, Finding, Floats, Statement
 from .evidence import Constant, Evidence
 
@@ -79,11 +80,12 @@ def heterogeneity(evidence: Evidence) -> Constant | None:
 
 
 def drawn_apart(scheme: Scheme) -> bool:
-    """Return whether every worker draws for itself; where payloads are summed, all draw the same.
+    """Return whether every worker draws for itself, at all stages of a schedule; where payloads are summed, none does.
 
     Protocols of several rounds count as drawing together.
     """
-    return all(isinstance(part, Codec) and part.combine == "gather" for part in scheme.parts())
+    parts = [part for stage in scheme.ever() for part in stage.parts() if not isinstance(part, Dense)]
+    return all(isinstance(part, Codec) and part.combine == "gather" for part in parts)
 
 
 def variance_share(evidence: Evidence) -> float:

@@ -24,6 +24,7 @@ from .needs import (
     memoryless,
     refused,
     rounding,
+    steady,
 )
 
 _PAPER = "Beznosikov et al. 2020"
@@ -58,7 +59,7 @@ B3_RATE = Statement(
 DIVERGENCE = Statement(
     name="beznosikov.divergence",
     title="three workers' largest entries lead away from the optimum",
-    source=f"{_PAPER}, Example 1",
+    source=f"{_PAPER}, the example of divergence without error feedback",
     formula="||x_{t+1}||^2 = (1 + 11 gamma / 6)^2 ||x_t||^2 on f_i(x) = <v_i, x>^2 + ||x||^2 / 4, "
     "v = (-3,2,2), (2,-3,2), (2,2,-3), x_0 = (s,s,s), the largest entry sent without memory",
     kind="path",
@@ -149,7 +150,7 @@ def _conditions(evidence: Evidence, most: float) -> tuple[Condition, ...]:
         alone(evidence),
         exact_gradients(evidence),
         at_every_iterate(evidence, "loss"),
-        evidence.constant_rate(),
+        *steady(evidence),
         known("L", facts.smoothness),
         known("mu, of the Polyak-Łojasiewicz inequality,", facts.strong_convexity),
         least_known(evidence),

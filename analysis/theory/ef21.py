@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...compressors.base import Codec
 from .check import Check, Condition, Finding, Statement, at_most
 from .evidence import Evidence
 from .needs import (
@@ -22,6 +23,7 @@ from .needs import (
     refused,
     rounding,
     running_mean,
+    steady,
 )
 
 _PAPER = "Richtárik et al. 2021"
@@ -131,10 +133,11 @@ def pl(evidence: Evidence) -> Finding:
 
 def _contraction(evidence: Evidence) -> tuple[Condition, ...]:
     """Return what all statements presuppose: EF21 around a contraction."""
-    alpha = 1 - evidence.error
+    alpha, single = 1 - evidence.error, isinstance(evidence.inner, Codec) or evidence.workers == 1
     return (
         Condition("EF21 around the scheme", evidence.memory == "ef21"),
         Condition(f"a contraction: alpha = {alpha:.4g} is above 0", alpha > 0),
+        Condition("one round, so that no worker's loss depends on others", single),
         Condition("at least two steps", evidence.steps > 1),
         *evidence.facts.conditions,
     )
@@ -146,7 +149,7 @@ def _descent(evidence: Evidence, doubled: int) -> tuple[Condition, ...]:
     conditions = (
         exact_gradients(evidence),
         at_every_iterate(evidence, "loss", "gradient2"),
-        evidence.constant_rate(),
+        *steady(evidence),
         known("L", smoothness),
         known("L_i of the workers' own objectives", own),
     )

@@ -89,7 +89,7 @@ STEPS_CONVEX = Statement(
     "R = the largest ||x_t - x*||",
     kind="path",
     grade="derived",
-    attained="a sum of Huber functions with equal slopes, one entry a step, to an eighth of the bound",
+    attained="a sum of Huber functions with equal slopes, one entry a step, to a ninth of the bound",
 )
 STEPS_NONCONVEX = Statement(
     name="khirirat.steps_nonconvex",

@@ -16,6 +16,7 @@ from .needs import (
     memoryless,
     refused,
     running_mean,
+    steady,
     variance_share,
 )
 
@@ -39,7 +40,7 @@ def sgd(evidence: Evidence) -> Finding:
         memoryless(evidence),
         Condition("an unbiased scheme", evidence.scheme.unbiased and np.isfinite(evidence.error)),
         at_every_iterate(evidence, "loss", "gradient2"),
-        evidence.constant_rate(),
+        *steady(evidence),
         known("L", facts.smoothness),
         known("sigma^2, the workers' noise,", sigma2),
         known("zeta^2, what workers' gradients differ by,", heterogeneity(evidence)),

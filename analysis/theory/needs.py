@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...compressors.base import Codec, Scheme
+from ...compressors.quantizers.dense import Dense
 from .check import Condition, Finding, Floats, Statement
 from .evidence import Constant, Evidence
 
@@ -44,6 +45,11 @@ def at_every_iterate(evidence: Evidence, *names: str) -> Condition:
     return Condition("f and its gradient are measured at every step", measured)
 
 
+def steady(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return the conditions that the learning rate is constant, and above 0."""
+    return evidence.constant_rate(), Condition("a learning rate above 0", bool(np.all(evidence.lr > 0)))
+
+
 def alone(evidence: Evidence) -> Condition:
     """Return the condition that there is one worker."""
     return Condition("a single worker", evidence.workers == 1)
@@ -74,11 +80,12 @@ def heterogeneity(evidence: Evidence) -> Constant | None:
 
 
 def drawn_apart(scheme: Scheme) -> bool:
-    """Return whether every worker draws for itself; where payloads are summed, all draw the same.
+    """Return whether every worker draws for itself, at all stages of a schedule; where payloads are summed, none does.
 
     Protocols of several rounds count as drawing together.
     """
-    return all(isinstance(part, Codec) and part.combine == "gather" for part in scheme.parts())
+    parts = [part for stage in scheme.ever() for part in stage.parts() if not isinstance(part, Dense)]
+    return all(isinstance(part, Codec) and part.combine == "gather" for part in parts)
 
 
 def variance_share(evidence: Evidence) -> float:

@@ -182,7 +182,7 @@ class Given(Problem):
 
 
 def three_pulls(size: float) -> Given:
-    """Return three workers whose largest entries all point away from the optimum (Beznosikov et al. 2020, Example 1).
+    """Return the three workers of Beznosikov et al. 2020, whose largest entries lead away from the optimum.
 
     f_i(x) = <v_i, x>^2 + ||x||^2 / 4 with v_1 = (-3, 2, 2), v_2 = (2, -3, 2) and v_3 = (2, 2, -3).
 

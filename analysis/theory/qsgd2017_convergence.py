@@ -10,7 +10,17 @@ import numpy as np
 from .check import Check, Condition, Finding, Floats, Statement, at_most
 from .evidence import Evidence
 from .natural2019 import noise
-from .needs import at_every_iterate, checkpoints, known, least_known, memoryless, refused, running_mean, variance_share
+from .needs import (
+    at_every_iterate,
+    checkpoints,
+    known,
+    least_known,
+    memoryless,
+    refused,
+    running_mean,
+    steady,
+    variance_share,
+)
 
 _PAPER = "Alistarh et al. 2017"
 
@@ -90,7 +100,7 @@ def _conditions(evidence: Evidence) -> tuple[Condition, ...]:
         Condition("the iterates are kept", all(trace.position is not None for trace in evidence.traces)),
         known("sigma^2, the workers' noise,", noise(evidence)),
         at_every_iterate(evidence, "loss"),
-        evidence.constant_rate(),
+        *steady(evidence),
         at_most_1_over_l,
         *facts.conditions,
     )

@@ -3,13 +3,17 @@
 A power law is c T^-p, a geometric one c exp(-p T), fitted by least squares to the logarithm of the mean over runs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from ...compressors.errors import InputError
+from ...compressors.feedback import ErrorFeedback
+from ...compressors.remember import Remembering
 from . import beznosikov_rates, ef21
 from .check import SEEDS, Floats
 from .evidence import Evidence
@@ -39,6 +43,8 @@ class Prediction:
     form : {"power", "geometric"}
     exponent : float
         p: the suboptimality falls at least so fast in the end. Per step, if geometric.
+    log_curve : callable
+        Numbers of steps to the logarithm of what is promised then, up to a constant; its slope tends to -p.
     source : str
         The statement that it comes from.
     weights : array, shape [S], or None
@@ -47,6 +53,7 @@ class Prediction:
 
     form: Form
     exponent: float
+    log_curve: Callable[[Floats], Floats]
     source: str
     weights: Floats | None = None
 
@@ -73,7 +80,7 @@ class Rate:
         intervals do not tell.
     runs : int
     predicted : float or None
-        The exponent that theory promises, in the units of ``exponent``.
+        The exponent that the same fit gives for what theory promises at the same T.
     source : str
         Where the prediction comes from; empty if there is none.
     """
@@ -136,7 +143,7 @@ def fit(
     if not bool(np.all(means > 0)):
         where = points[int(np.argmin(means > 0))]
         raise RateError(f"a rate needs a mean suboptimality above 0, and at T = {where:g} it is {means.min():.3g}")
-    abscissa = np.log(points) if form == "power" else points
+    abscissa = _abscissa(points, form)
     slope, offset = (float(part) for part in _line(abscissa, np.log(means)))
     exponent, constant = Interval(-slope, -slope, -slope), Interval(*(3 * [float(np.exp(offset))]))
     if not bool((errors == errors[0]).all()):
@@ -193,9 +200,8 @@ def measured_rate(
     rate = fit(points, errors, chosen, evidence.subject, against, level)
     if promise is None or promise.form != chosen:
         return rate
-    steps_a_unit = evidence.steps / float(bits(evidence, np.array([float(evidence.steps)]))[0])
-    per_unit = promise.exponent * steps_a_unit if (against, chosen) == ("bits", "geometric") else promise.exponent
-    return replace(rate, predicted=per_unit, source=promise.source)
+    slope, _ = _line(_abscissa(points, chosen), promise.log_curve(counts))
+    return replace(rate, predicted=float(-slope), source=promise.source)
 
 
 def suboptimality(evidence: Evidence, counts: Floats, weights: Floats | None = None) -> Floats:
@@ -250,25 +256,38 @@ def prediction(evidence: Evidence) -> Prediction | None:
         finding = check.examine(evidence)
         if finding.measured and len(finding.bound) > 1 and bool(np.all(finding.bound[:2] > 0)):
             decay = float(np.log(finding.bound[0] / finding.bound[1]) / (finding.steps[1] - finding.steps[0]))
-            found.append(Prediction("geometric", decay, check.statement.name))
+            found.append(Prediction("geometric", decay, partial(np.multiply, -decay), check.statement.name))
     return max(found, key=lambda one: one.exponent) if found else _stich(evidence)
 
 
 def _stich(evidence: Evidence) -> Prediction | None:
     """Return the rate 1/T under Stich's schedule, or None."""
     mu = evidence.facts.strong_convexity
-    if mu is None or evidence.steps < 2:
+    if mu is None or evidence.steps < 2 or not bool(np.all(evidence.lr > 0)):
         return None
     inverse = 8 / (mu.value * evidence.lr)
     shift = float(inverse[0])
     if not np.allclose(inverse, shift + np.arange(evidence.steps), rtol=1e-9, atol=0) or shift <= 1:
         return None
-    remembers = evidence.memory == "ef" and evidence.error < 1 and shift * (1 - evidence.error) >= 7 * (1 - 1e-9)
+    memory = evidence.scheme.memory if isinstance(evidence.scheme, Remembering) else None
+    remembers = memory == ErrorFeedback() and shift * (1 - evidence.error) >= 7 * (1 - 1e-9)
     plain = evidence.memory == "none" and evidence.scheme.unbiased and bool(np.isfinite(evidence.error))
     if not (remembers or plain):
         return None
     weights = np.square(shift + np.arange(float(evidence.steps)))
-    return Prediction("power", 1.0, "stich.theorem", weights)
+
+    def log_curve(counts: Floats) -> Floats:
+        """Return the logarithm of the theorem's first term, T (T + 2 a) / S_T."""
+        curve: Floats = np.log(counts * (counts + 2 * shift) / np.cumsum(weights)[counts.astype(int) - 1])
+        return curve
+
+    return Prediction("power", 1.0, log_curve, "stich.theorem", weights)
+
+
+def _abscissa(points: Floats, form: Form) -> Floats:
+    """Return against what the logarithm is a line."""
+    logarithms: Floats = np.log(points)
+    return logarithms if form == "power" else points
 
 
 def _line(abscissa: Floats, ordinates: Floats) -> tuple[Floats, Floats]:

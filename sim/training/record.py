@@ -292,6 +292,7 @@ def _compressed(scheme: Scheme, rows: Tensor, sent: Tensor, memory: Tensor | flo
     if kind == "ef21":
         return rows - state.rows["own estimate"].double().cpu() + sent
     if kind == "ef":
+        assert isinstance(memory, Tensor)
         return (memory / lr).add_(sent) if lr else torch.full_like(sent, float("nan"))
     return rows if kind == "none" else torch.full_like(rows, float("nan"))
 

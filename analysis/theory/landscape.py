@@ -35,8 +35,9 @@ class Landscape:
     Attributes
     ----------
     smoothness : Constant or None
-        L. Of a convex task, exact. Else the largest curvature and the largest change of the gradient over that of the
-        iterate that were met: no more than a lower bound. None: the loss is not smooth, or nothing was measured.
+        L. Of a convex task, exact. Else the larger of the largest curvature, which is that of a sample, and the largest
+        change of the gradient over that of the iterate that were met, which is a lower bound. None: the loss is not
+        smooth, or nothing was measured.
     rough : tuple of str, or None
         The operations for which it is not smooth; None if its graph could not be had.
     strong_convexity : Constant or None

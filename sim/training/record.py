@@ -180,10 +180,10 @@ class Recorder:
         memory = memory_rows(scheme, outcome.state)
         self._next_memory[part] = memory.mean(0) if isinstance(memory, Tensor) else memory
         p = _compressed(scheme, rows, sent, memory, outcome.state, self._lr)
-        input2, lost2 = p.square().sum(1), (p - sent).square().sum(1)
+        input2, lost2 = _squares(p), _squares(p - sent)
         self._sums["input2"] += input2
         self._sums["lost2"] += lost2
-        self._sums["memory2"] += memory.square().sum(1) if isinstance(memory, Tensor) else memory
+        self._sums["memory2"] += _squares(memory) if isinstance(memory, Tensor) else memory
         ratios = torch.where(input2 > 0, lost2 / input2.clamp(min=torch.finfo(torch.float64).tiny), 0.0 * input2)
         self._worst = float(np.maximum(self._worst, float(ratios.max())))  # NaN stays NaN
         self._gap2 += _gap2(scheme, p.to(g.dtype), sent, turn, g)
@@ -193,14 +193,14 @@ class Recorder:
         """End the step, after all units."""
         self._under_way = False
         own, mean = self._own, self._own.mean(0)
-        off = own - (own.new_tensor(float("nan")) if self._last_gradient is None else self._last_gradient)
+        full, nan = self._last_gradient, float("nan")
         values = {
             "lr": self._lr,
-            "own2": float(own.square().sum(1).mean()),
+            "own2": float(_squares(own).mean()),
             "mean2": float(mean.square().sum()),
-            "noise2": float(off.square().sum(1).mean()),
-            "mean_noise2": float(off.mean(0).square().sum()),
-            "spread2": float((own - mean).square().sum(1).mean()),
+            "noise2": nan if full is None else float(_squares(own - full).mean()),
+            "mean_noise2": nan if full is None else float((mean - full).square().sum()),
+            "spread2": float(_squares(own - mean).mean()),
             "within2": within2,
             "applied2": self._applied2,
             "input2": float(self._sums["input2"].mean()),
@@ -212,7 +212,7 @@ class Recorder:
         for name, value in values.items():
             self._rows[name].append(value)
         if self._last_own is not None:
-            self._rows["own_turned2"].append(float((own - self._last_own).square().sum(1).mean()))
+            self._rows["own_turned2"].append(float(_squares(own - self._last_own).mean()))
         self._last_own, self._last_mean = own, mean
         self._last_memory, self._memory = self._memory, self._next_memory
         self._memory2 = float(self._sums["memory2"].mean())
@@ -281,7 +281,8 @@ def memory_rows(scheme: Scheme, state: State) -> Tensor | float:
     kind = memory_kind(scheme)
     if kind == "ef":
         lr = torch.as_tensor(state.shared["lr"], dtype=torch.float64).reshape(1, -1).cpu()
-        return state.elements["residual"].double().cpu() * lr
+        residual: Tensor = state.elements["residual"].cpu() * lr  # in float64, as the rates are
+        return residual
     return float("nan") if kind == "other" else 0.0
 
 
@@ -291,7 +292,8 @@ def _compressed(scheme: Scheme, rows: Tensor, sent: Tensor, memory: Tensor | flo
     if kind == "ef21":
         return rows - state.rows["own estimate"].double().cpu() + sent
     if kind == "ef":
-        return sent + (memory / lr if lr else torch.full_like(sent, float("nan")))
+        assert isinstance(memory, Tensor)
+        return (memory / lr).add_(sent) if lr else torch.full_like(sent, float("nan"))
     return rows if kind == "none" else torch.full_like(rows, float("nan"))
 
 
@@ -308,6 +310,12 @@ def _gap2(scheme: Scheme, p: Tensor, sent: Tensor, turn: Turn, like: Tensor) -> 
     alone = Turn(turn.seed, turn.step, turn.unit, turn.ranks[:1], turn.size, turn.lr)
     _, own, _ = inner.encode(mean, inner.init(shape, 1, mean), alone)
     return float((own.dense(mean.reshape(1, -1)).double().cpu()[0] - sent.mean(0)).square().sum())
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """Return each row's squared norm, without a matrix of squares."""
+    result: Tensor = torch.linalg.vector_norm(rows, dim=1).square()
+    return result
 
 
 def _stacked(vectors: list[Tensor]) -> Floats:

@@ -217,7 +217,7 @@ def _spectral_conditions(probe: Probe, matrices: list[Floats]) -> tuple[Conditio
         return ()
     better, balanced = True, True
     for x, vector in zip(matrices, probe.vectors.values(), strict=True):
-        sigma: Floats = np.linalg.svd(x, compute_uv=False)
+        sigma = np.asarray(np.linalg.svd(x, compute_uv=False), dtype=np.float64)
         entries = np.abs(x).reshape(-1)
         better &= bool(np.sqrt(sum(x.shape)) * sigma.sum() <= entries.sum() * (1 + 1e-12))
         budget = operator.expected_atoms(tuple(vector.shape), 8)

@@ -28,6 +28,11 @@ def remembers(evidence: Evidence) -> Condition:
     return Condition("error feedback around the scheme, or no memory and no error", evidence.memory == "ef" or lossless)
 
 
+def bounded_gradients(evidence: Evidence) -> Condition:
+    """Return the condition that gradients are bounded: in recorded runs, that no squared norm overflowed."""
+    return Condition("every gradient's squared norm is finite", bool(np.isfinite(evidence.stack("own2")).all()))
+
+
 def memory_conditions(evidence: Evidence) -> tuple[Condition, ...]:
     """Return what the papers' memory does: it keeps all of the residual, in units of the update."""
     memory = evidence.scheme.memory if isinstance(evidence.scheme, Remembering) else None

@@ -8,6 +8,7 @@ import numpy as np
 
 from .check import Check, Finding, Floats, Statement
 from .conditions import (
+    bounded_gradients,
     contracts_every_vector,
     convex,
     feedback_conditions,
@@ -115,6 +116,7 @@ def identity(evidence: Evidence) -> Finding:
     """Compare the moves of x_t - e_t with the gradients: to rounding, which grows with no step."""
     conditions = (
         remembers(evidence),
+        bounded_gradients(evidence),
         *memory_conditions(evidence),
         *evidence.facts.conditions,
     )
@@ -126,7 +128,7 @@ def identity(evidence: Evidence) -> Finding:
 def memory(evidence: Evidence) -> Finding:
     """Compare the workers' mean squared memory with the lemma's bound."""
     delta = 1 - evidence.error
-    conditions = (*feedback_conditions(evidence), evidence.constant_rate())
+    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), evidence.constant_rate())
     gamma, second = float(evidence.lr[0]), evidence.second_moment().value
     bound = np.full(evidence.steps, 4 * (1 - delta) * gamma**2 * second / delta**2 if delta > 0 else np.nan)
     values = evidence.stack("memory2")[:, 1:]
@@ -135,7 +137,7 @@ def memory(evidence: Evidence) -> Finding:
 
 def memory_sharp(evidence: Evidence) -> Finding:
     """Compare the workers' mean squared memory with what the worst case reaches after as many steps."""
-    conditions = (*feedback_conditions(evidence), evidence.constant_rate())
+    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), evidence.constant_rate())
     gamma, second = float(evidence.lr[0]), evidence.second_moment().value
     ends = checkpoints(evidence.steps)
     bound = gamma**2 * second * worst_memory(1 - evidence.error, ends) ** 2
@@ -144,7 +146,7 @@ def memory_sharp(evidence: Evidence) -> Finding:
 
 def pathwise(evidence: Evidence) -> Finding:
     """Compare every memory with the one before it and the gradient that came in, relative to what is allowed."""
-    conditions = (*feedback_conditions(evidence), contracts_every_vector(evidence))
+    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), contracts_every_vector(evidence))
     before, after = np.sqrt(evidence.stack("memory2")[:, :-1]), np.sqrt(evidence.stack("memory2")[:, 1:])
     allowed = np.sqrt(np.maximum(evidence.error, 0)) * (before + evidence.lr * np.sqrt(evidence.stack("own2")))
     steps = np.arange(1.0, evidence.steps + 1)
@@ -170,6 +172,7 @@ def nonsmooth(evidence: Evidence) -> Finding:
     """Compare f at the average iterate with the theorem's bound."""
     conditions = (
         *feedback_conditions(evidence),
+        bounded_gradients(evidence),
         evidence.constant_rate(),
         convex(evidence),
         *optimum_known(evidence),
@@ -228,7 +231,13 @@ def nonsmooth_bound(distance2: float, gamma: float, second: float, delta: float,
 def _descent(statement: Statement, evidence: Evidence, least: bool, best: bool) -> Finding:
     """Return the finding of the theorem for smooth objectives."""
     measured = gradients_measured(evidence)
-    conditions = (*feedback_conditions(evidence), evidence.constant_rate(), smooth(evidence), measured)
+    conditions = (
+        *feedback_conditions(evidence),
+        bounded_gradients(evidence),
+        evidence.constant_rate(),
+        smooth(evidence),
+        measured,
+    )
     if evidence.facts.smoothness is None or not measured.holds:
         return Finding(statement, evidence.subject, conditions)
     ends, squares = checkpoints(evidence.steps), evidence.stack("gradient2")[:, :-1]

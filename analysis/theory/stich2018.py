@@ -10,7 +10,14 @@ import numpy as np
 from scipy.optimize import brentq
 
 from .check import ROUNDING, Check, Condition, Finding, Floats, Statement, at_most
-from .conditions import feedback_conditions, iterates_kept, optimum_known, smooth, strongly_convex
+from .conditions import (
+    bounded_gradients,
+    feedback_conditions,
+    iterates_kept,
+    optimum_known,
+    smooth,
+    strongly_convex,
+)
 from .evidence import Evidence
 from .sides import Ints, at_averages, checkpoints, distance2, paired, running_means, suboptimality
 
@@ -135,7 +142,7 @@ def averaged_bound(rates: Rates, start2: float, first: float, second: float, end
 
 def step(evidence: Evidence) -> Finding:
     """Compare what a step changes with the noise that it lets in; both from the same runs."""
-    conditions = (*feedback_conditions(evidence), *_problem(evidence))
+    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), *_problem(evidence))
     smoothness, mu = evidence.facts.smoothness, evidence.facts.strong_convexity
     if smoothness is None or mu is None or not _measurable(evidence):
         return Finding(STEP, evidence.subject, conditions)
@@ -150,7 +157,7 @@ def step(evidence: Evidence) -> Finding:
 def memory(evidence: Evidence) -> Finding:
     """Compare the workers' mean squared memory with the learning rate of the step before which it is held."""
     rates, delta = recognise(evidence.lr), 1 - evidence.error
-    conditions = (*feedback_conditions(evidence), _form(rates), _wide(rates, delta))
+    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), _form(rates), _wide(rates, delta))
     if not rates.found:
         return Finding(MEMORY, evidence.subject, conditions)
     ends = checkpoints(evidence.steps - 1)
@@ -168,7 +175,13 @@ def memory_factor(rates: Rates, delta: float) -> float:
 def averaging(evidence: Evidence) -> Finding:
     """Compare the weighted mean of the suboptimalities with the averaging lemma."""
     rates = recognise(evidence.lr)
-    conditions = (*feedback_conditions(evidence), *_problem(evidence), _form(rates), _slow(rates, evidence))
+    conditions = (
+        *feedback_conditions(evidence),
+        bounded_gradients(evidence),
+        *_problem(evidence),
+        _form(rates),
+        _slow(rates, evidence),
+    )
     smoothness = evidence.facts.smoothness
     if smoothness is None or not rates.found or not _measurable(evidence):
         return Finding(AVERAGING, evidence.subject, conditions)
@@ -186,7 +199,7 @@ def theorem(evidence: Evidence) -> Finding:
     rates, delta = recognise(evidence.lr), 1 - evidence.error
     kept = iterates_kept(evidence)
     form = (_form(rates), _slow(rates, evidence), _wide(rates, delta))
-    conditions = (*feedback_conditions(evidence), *_problem(evidence), *form, kept)
+    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), *_problem(evidence), *form, kept)
     smoothness = evidence.facts.smoothness
     if smoothness is None or not (rates.found and kept.holds and _measurable(evidence)):
         return Finding(THEOREM, evidence.subject, conditions)
@@ -240,9 +253,9 @@ def _wide(rates: Rates, delta: float) -> Condition:
     """Return the condition that a is large enough for some alpha > 4."""
     if delta <= 0 or not rates.found:
         return Condition("a is large enough for the contraction: at least about 5 / delta", False)
-    grid = np.geomspace(_FOUR, 40, 2000)
-    needed = float(least_shift(grid, delta).min())
-    return at_most("the a that the contraction needs, with the best alpha > 4", needed, rates.shift)
+    needed = float(least_shift(np.geomspace(_FOUR, 40, 2000), delta).min())
+    text, there_is = "the a that the contraction needs, with the best alpha > 4", best_alpha(rates.shift, delta) > 0
+    return Condition(text, there_is, needed, rates.shift)
 
 
 def _weights(rates: Rates, steps: int) -> Floats:

@@ -260,3 +260,19 @@ def test_of_several_workers_only_known_schemes_are_sure_to_contract_the_mean():
         Verdict.NOT_REFUTED,
         "C contracts the mean of the vectors that workers compress",
     )
+
+
+def test_the_descents_sides_are_sums_over_steps():
+    evidence = noisy("ef(topk(density=0.2))", rates=(0.1, 0.05, 0.2, 0.01))
+    finding = theory.descent(evidence)
+    second = max(np.mean([trace.mean2[t] for trace in evidence.traces]) for t in range(4))
+    for column, end in enumerate(finding.steps.astype(int)):
+        alpha, sides = evidence.lr[:end], []
+        for trace in evidence.traces:
+            left = sum(a * g for a, g in zip(alpha, trace.gradient2, strict=False))
+            held = sum(a * e for a, e in zip(alpha, trace.mean_memory2, strict=False))
+            right = 2 * trace.loss[0] + second * (alpha**2).sum() + held
+            sides.append((left / alpha.sum(), right / alpha.sum()))
+        left, right = np.mean(sides, axis=0)
+        assert finding.values[:, column].mean() == pytest.approx(left, rel=1e-12)
+        assert finding.bound[column] == pytest.approx(right, rel=1e-12)

@@ -106,6 +106,15 @@ def test_the_best_learning_rate_of_the_nonsmooth_bound_gives_the_papers_rate():
     assert found[0] == pytest.approx(float(rate.subs(numbers)), rel=1e-12)
 
 
+def test_the_descents_left_sides_are_means_and_least_means():
+    evidence = noisy("ef(topk(density=0.2))", (0.5,) * 30)
+    means = [np.mean([trace.gradient2[t] for trace in evidence.traces]) for t in range(30)]
+    average, least = theory.average(evidence), theory.least(evidence)
+    for column, end in enumerate(average.steps.astype(int)):
+        assert average.values[:, column].mean() == pytest.approx(sum(means[:end]) / end, rel=1e-12)
+        assert least.values[:, column].mean() == pytest.approx(min(means[:end]), rel=1e-12)
+
+
 # ----------------------------------------------------------------------------------------------------- sharp examples
 
 
@@ -229,6 +238,19 @@ def test_what_is_presupposed_is_asked_for(check, scheme, rates, reason):
 def test_a_pause_of_the_learning_rate_is_not_of_the_theory():
     told, why = verdict(theory.pathwise(noisy("ef(topk(density=0.2))", (0.1, 0.0, 0.1))))
     assert (told, why) == (Verdict.NOT_APPLICABLE, "learning rates above 0: at 0 nothing is sent")
+
+
+def test_what_overflows_is_not_of_the_theory():
+    evidence = noisy("ef(topk(density=0.2))", (1e40,) * 6)
+    assert not np.isfinite(evidence.stack("own2")).all()
+    for check in (theory.identity, theory.memory, theory.average, theory.nonsmooth):
+        assert verdict(check(evidence)) == (Verdict.NOT_APPLICABLE, "every gradient's squared norm is finite")
+
+
+def test_a_schedule_contracts_as_its_weakest_phase():
+    evidence = noisy("ef(phases(topk(density=0.1), topk(density=0.5), at=(5,)))")
+    assert evidence.error == pytest.approx(0.9)
+    assert verdict(theory.pathwise(evidence))[0] == Verdict.HOLDS
 
 
 def test_without_smoothness_convexity_or_an_optimum_there_is_no_bound():

@@ -40,7 +40,7 @@ INCLUSION = Statement(
 SECOND_MOMENT = Statement(
     name="atomo.second_moment",
     title="the second moment of the sampled vector",
-    source=f"{_PAPER}, section 3",
+    source=f"{_PAPER} for balanced vectors, else derived",
     formula="E||C(x)||^2 = sum of the squares of the m certain entries + (sum of the others)^2 / (s - m)",
     kind="expectation",
     grade="derived",
@@ -51,7 +51,7 @@ SECOND_MOMENT = Statement(
 OPTIMAL = Statement(
     name="atomo.optimal",
     title="no probabilities of the same sum have less variance",
-    source=f"{_PAPER}, Theorem 2",
+    source=f"{_PAPER}, Algorithm 1",
     formula="sum of x_i^2 / p_i <= sum of x_i^2 / q_i for every q with 0 < q_i <= 1 and sum s",
     kind="path",
     grade="derived",
@@ -61,7 +61,7 @@ OPTIMAL = Statement(
 ONE_LEVEL = Statement(
     name="atomo.one_level",
     title="QSGD of one level and TernGrad are ATOMO at their expected sparsity",
-    source=f"{_PAPER}, section 3",
+    source=f"{_PAPER}; derived",
     formula="E||C(x)||^2 = ||x||_1 ||x||_q = the least second moment with s = ||x||_1 / ||x||_q, q = 2 or infinity",
     kind="expectation",
     grade="derived",
@@ -72,7 +72,7 @@ ONE_LEVEL = Statement(
 SPECTRAL = Statement(
     name="atomo.spectral",
     title="when singular vectors are better atoms than entries",
-    source=f"{_PAPER}, section 4, as the authors' code compares them",
+    source=f"{_PAPER}, as the authors' code compares them; derived",
     formula="E||X^||^2 <= ||X||_1^2 / (s (a + b)), what entries have that take as many values, "
     "if sqrt(a + b) ||X||_* <= ||X||_1",
     kind="expectation",

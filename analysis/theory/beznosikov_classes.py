@@ -17,7 +17,7 @@ TernGrad is less, that of scaled random-k is zeta^2."""
 B1 = Statement(
     name="beznosikov.b1",
     title="class B1(a, b)",
-    source=f"{_PAPER}, Definition 1",
+    source=f"{_PAPER}, class B1",
     formula="a ||x||^2 <= E||C(x)||^2 <= b <E C(x), x>, each as 1 + left - right <= 1 over ||x||^2",
     kind="expectation",
     grade="derived",
@@ -27,7 +27,7 @@ B1 = Statement(
 B2 = Statement(
     name="beznosikov.b2",
     title="class B2(g, b)",
-    source=f"{_PAPER}, Definition 2",
+    source=f"{_PAPER}, class B2",
     formula="max(g ||x||^2, E||C(x)||^2 / b) <= <E C(x), x>, each as 1 + left - right <= 1 over ||x||^2",
     kind="expectation",
     grade="derived",
@@ -37,7 +37,7 @@ B2 = Statement(
 B3 = Statement(
     name="beznosikov.b3",
     title="class B3(delta), of an unbiased scheme after division by its second moment's factor",
-    source=f"{_PAPER}, Definition 3",
+    source=f"{_PAPER}, class B3",
     formula="E||C(x) - x||^2 <= (1 - 1/delta) ||x||^2; E||C(x)/zeta - x||^2 <= (1 - 1/zeta) ||x||^2 if unbiased",
     kind="expectation",
     grade="derived",

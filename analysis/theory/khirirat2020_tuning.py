@@ -27,7 +27,7 @@ Selector = Callable[[Tensor, int], Tensor]
 ONE_ENTRY = Statement(
     name="cat.one_entry",
     title="without overhead one entry is always the best choice",
-    source=f"{_PAPER}, section 3",
+    source=f"{_PAPER}; derived",
     formula="alpha(T*) / T* = alpha(1): T* = 1, or as good, where the cost is in proportion to T",
     kind="path",
     grade="derived",
@@ -38,7 +38,7 @@ ONE_ENTRY = Statement(
 PACKETS = Statement(
     name="cat.packets",
     title="packets are filled",
-    source=f"{_PAPER}, section 3",
+    source=f"{_PAPER}; derived",
     formula="T* is a multiple of tau_max = floor(packet / bytes of an entry), or n",
     kind="path",
     grade="derived",
@@ -60,7 +60,7 @@ BEST = Statement(
 KEPT = Statement(
     name="cat.kept",
     title="what is sent keeps the part of the norm that the choice counts on",
-    source=f"{_PAPER}, Lemmas on descent",
+    source=f"{_PAPER}, lemmas on descent",
     formula="||x||^2 - ||C(x) - x||^2 = gain(T*) ||x||^2 (top, sq); E||C(x)||^2 = ||x||^2 / omega(T*) (stochastic)",
     kind="expectation",
     grade="derived",
@@ -71,7 +71,7 @@ KEPT = Statement(
 CONCAVE = Statement(
     name="cat.concave",
     title="the kept part of the T largest entries is concave in T and at least T / n",
-    source=f"{_PAPER}, section 3",
+    source=f"{_PAPER}; derived",
     formula="alpha(T+1) - 2 alpha(T) + alpha(T-1) <= 0 and T / n - alpha(T) <= 0, the largest of all raised by 1",
     kind="path",
     grade="derived",

@@ -60,8 +60,8 @@ def skewed(values: Floats) -> NDArray[np.bool_]:
     variance = np.square(off).mean(axis=0)
     scale = np.where(variance > 0, variance, 1.0) ** 1.5
     lopsided = np.abs((off**3).mean(axis=0)) / scale > NEAR_NORMAL * np.sqrt(len(values))
-    found: NDArray[np.bool_] = np.logical_or(lopsided, variance == 0)
-    return found
+    result: NDArray[np.bool_] = lopsided | (variance == 0)
+    return result
 
 
 def _far(mean: Floats, end: Floats, allowed: float) -> Floats:

@@ -14,7 +14,7 @@ _ROUNDING = 1e-12
 CONTRACTION = Statement(
     name="operator.contraction",
     title="a biased scheme loses at most the stated part",
-    source="Stich et al. 2018, Definition 2.1; Karimireddy et al. 2019, Assumption A",
+    source="Stich et al. 2018 (k-contraction); Karimireddy et al. 2019 (delta-approximate compressor)",
     formula="E||C(x) - x||^2 <= (1 - delta) ||x||^2",
     kind="expectation",
     grade="derived",
@@ -34,7 +34,7 @@ VARIANCE = Statement(
 UNBIASED = Statement(
     name="operator.unbiased",
     title="an unbiased scheme keeps the expectation of every entry",
-    source="Alistarh et al. 2017, Lemma 3.1; Wang et al. 2018, section 3",
+    source="Alistarh et al. 2017, Lemma 3.1; Wang et al. 2018",
     formula="E C(x)_i = x_i for every entry i",
     kind="expectation",
     grade="derived",
@@ -45,7 +45,7 @@ UNBIASED = Statement(
 EQUALITY = Statement(
     name="operator.equality",
     title="random-k and random-block lose the same part of every vector",
-    source="Stich et al. 2018, Lemma A.1; Foroutan Eghlidi & Jaggi 2020",
+    source="Stich et al. 2018; for blocks derived",
     formula="E||C(x) - x||^2 = (1 - k/n) ||x||^2, or (n/k - 1) ||x||^2 where scaled",
     kind="expectation",
     grade="derived",

@@ -43,7 +43,7 @@ SPARSITY = Statement(
 SECOND_MOMENT = Statement(
     name="qsgd.second_moment",
     title="the second moment of one level",
-    source=f"{_PAPER}, Theorem 3.2, made exact",
+    source=f"derived; {_PAPER} bound it by sqrt(n) ||v||^2",
     formula="E||Q_1(v)||^2 = ||v||_1 ||v||_2",
     kind="expectation",
     grade="derived",

@@ -20,7 +20,7 @@ _ROUNDS = 100
 CONSTRAINT = Statement(
     name="wangni.constraint",
     title="the closed form spends the whole variance that is allowed",
-    source=f"{_PAPER}, Proposition 1",
+    source=f"{_PAPER}, closed form",
     formula="sum of x_i^2 / p_i = (1 + eps) ||x||^2 for p_i = min(1, lambda |x_i|), eps being that of the scheme",
     kind="path",
     grade="derived",
@@ -31,7 +31,7 @@ CONSTRAINT = Statement(
 CLOSED_FORM = Statement(
     name="wangni.closed_form",
     title="the closed form sends as many entries as the scheme does for the same variance",
-    source=f"{_PAPER}, Proposition 1",
+    source=f"{_PAPER}, closed form",
     formula="sum of min(1, lambda |x_i|) at the scheme's eps = sum of the scheme's p_i",
     kind="path",
     grade="derived",
@@ -53,7 +53,7 @@ GREEDY = Statement(
 OPTIMAL = Statement(
     name="wangni.optimal",
     title="no probabilities of the same variance send fewer entries",
-    source=f"{_PAPER}, section 3",
+    source=f"{_PAPER}, the problem that is solved",
     formula="sum of p_i <= sum of q_i for every q with 0 < q_i <= 1 and the same sum of x_i^2 / q_i",
     kind="path",
     grade="derived",
@@ -63,7 +63,7 @@ OPTIMAL = Statement(
 SPARSITY = Statement(
     name="wangni.sparsity",
     title="approximately sparse vectors need few entries",
-    source=f"{_PAPER}, Lemma 3",
+    source=f"{_PAPER}, approximately sparse gradients; derived",
     formula="sum of p_i <= (1 + rho) s at eps = rho, with ||x outside S||_1 = rho ||x in S||_1, |S| = s; worst s",
     kind="path",
     grade="derived",

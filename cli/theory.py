@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from ..analysis.style import check_format, save_figure
 from ..analysis.sweep.executors import Pool
@@ -22,6 +23,7 @@ from ..analysis.theory.tables import (
     assumptions_table,
     checks_table,
     constants_table,
+    constants_title,
     gravest,
     landscape_table,
     left_out,
@@ -58,7 +60,7 @@ def scheme(
     text = str(parse_scheme(spec))
     results = _examine(cases_of(text), store, processes)
     found = constants(ProbeCase(text).probe())
-    open_console().print(constants_table(found))
+    _print(open_console(), constants_title(found), constants_table(found))
     _finish(results, json, plot, constants_data(found))
 
 
@@ -73,7 +75,7 @@ def run(
     """Check convergence results on finished runs that were recorded for them."""
     _check_files(json, plot)
     lands = landscapes_of(*folders)
-    open_console().print(landscape_table(lands))
+    _print(open_console(), "Constants of the problem, as the workers met it", landscape_table(lands))
     _finish([result_of(evidence) for evidence in evidence_of(*folders)], json, plot, landscape_data(lands))
 
 
@@ -121,10 +123,11 @@ def _finish(
     applicable = [one for one in shown if one.verdict != Verdict.NOT_APPLICABLE]
     console = open_console()
     if met and not brief:
-        console.print(assumptions_table(met))
-    console.print(checks_table(applicable))
+        _print(console, "Assumptions: what was met, over runs and steps", assumptions_table(met))
+    _print(console, "Checks: both sides where they are nearest", checks_table(applicable))
     if rates:
-        console.print(rates_table(rates))
+        title = "Fitted rates: c T^-p, or geometric c exp(-p T), with 95 % intervals over runs"
+        _print(console, title, rates_table(rates))
     for line in left_out(judged):
         print_line(console, line)
     print_line(console, f"\n{tally(judged)}", style="bold")
@@ -135,6 +138,12 @@ def _finish(
         save_figure(checks_figure(applicable), "--plot", plot)
     if any(one.verdict == Verdict.VIOLATED for one in judged):
         raise typer.Exit(VIOLATED)
+
+
+def _print(console: Console, title: str, table: Table) -> None:
+    """Print a table with what it shows."""
+    print_line(console, title, style="bold")
+    console.print(table)
 
 
 @contextmanager

@@ -223,13 +223,13 @@ def judge(findings: Sequence[Finding]) -> list[Judged]:
 def _judged(finding: Finding, level: float) -> Judged:
     refused = finding.refused
     if not finding.measured:
-        why = f"it needs {_told(refused[0])}" if refused else "it cannot be measured here"
+        why = f"needed: {_told(refused[0])}" if refused else "it cannot be measured here"
         return Judged(finding, Verdict.NOT_APPLICABLE, why, _NONE, _NONE, _NONE, -1, float("nan"))
     measured, low, high = _limits(finding, level)
     worst, ratio = _worst(finding, measured)
     verdict, reason = _verdict(finding, _exceeds(finding, low, high)), ""
     if refused:
-        verdict, reason = Verdict.NOT_APPLICABLE, f"it needs {_told(refused[0])}"
+        verdict, reason = Verdict.NOT_APPLICABLE, f"needed: {_told(refused[0])}"
     elif verdict in (Verdict.NOT_REFUTED, Verdict.INCONCLUSIVE):
         reason = _why_unsure(finding)
     return Judged(finding, verdict, reason, measured, low, high, worst, ratio)

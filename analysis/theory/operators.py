@@ -54,6 +54,10 @@ EQUALITY = Statement(
 )
 
 
+_ROUNDING = 1e-12
+"""What float64 may make of 0, relative to ||x||^2."""
+
+
 def contraction(probe: Probe) -> Finding:
     """Compare what is lost of each vector with the stated worst case."""
     conditions = (
@@ -156,7 +160,7 @@ def of_vectors(
     Parameters
     ----------
     drawn : mapping of str to array
-        Values that are not negative, [R] by the vector's name.
+        Values that are not negative and relative to ||x||^2, [R] by the vector's name.
     bound : array, shape [K]
     most : array, shape [K], optional
         What no value exceeds. Where it is not known, the largest that was seen serves for lower limits: if there are
@@ -165,7 +169,7 @@ def of_vectors(
     values = np.stack([drawn[name] for name in probe.vectors], axis=1)
     steps, seen = np.arange(float(len(bound))), values.max(axis=0)
     ends = (np.zeros(len(bound)), seen if most is None else np.maximum(most, seen))
-    return Finding(statement, probe.subject, conditions, steps, values, bound, 0.0, "vector", probe.exact, *ends)
+    return Finding(statement, probe.subject, conditions, steps, values, bound, _ROUNDING, "vector", probe.exact, *ends)
 
 
 def stated_errors(probe: Probe) -> Floats:

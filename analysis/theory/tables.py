@@ -22,7 +22,7 @@ BLIND = "cannot discriminate"
 
 def checks_table(judged: Sequence[Judged]) -> Table:
     """Return a table with a row for each check: conditions, both sides where they are nearest, verdict and reason."""
-    table = _table("checks: both sides where they are nearest")
+    table = _table()
     table.add_column("check", overflow="fold", max_width=30)
     table.add_column("on", overflow="fold", min_width=24)
     table.add_column("conditions", no_wrap=True)
@@ -45,7 +45,7 @@ def _marks(judged: Sequence[Judged]) -> dict[str, str]:
 
 def landscape_table(lands: Mapping[str, Landscape]) -> Table:
     """Return a table of a problem's constants as each scheme met them, and how they are known."""
-    table = _table("constants of the problem, as the workers met it")
+    table = _table()
     table.add_column("constant")
     for scheme in lands:
         table.add_column(scheme, justify="right", overflow="fold")
@@ -57,10 +57,15 @@ def landscape_table(lands: Mapping[str, Landscape]) -> Table:
     return table
 
 
+def constants_title(found: Constants) -> str:
+    """Return what the table of constants shows."""
+    what = "omega" if found.unbiased else "1 - delta"
+    return f"{what} of {found.scheme}: E||C(x) - x||^2 / ||x||^2, stated at most {significant(found.stated)}"
+
+
 def constants_table(found: Constants) -> Table:
     """Return a table of a scheme's constant on each vector, with its confidence limits."""
-    what = "omega" if found.unbiased else "1 - delta"
-    table = _table(f"{what} of {found.scheme}: E||C(x) - x||^2 / ||x||^2, stated at most {significant(found.stated)}")
+    table = _table()
     for name in ("vector", "measured", "at least", "at most"):
         table.add_column(name, justify="left" if name == "vector" else "right")
     for name, estimate in found.measured.items():
@@ -71,7 +76,7 @@ def constants_table(found: Constants) -> Table:
 
 def rates_table(rates: Sequence[Rate]) -> Table:
     """Return a table of fitted exponents next to those that theory promises."""
-    table = _table("fitted rates: c T^-p or, geometric, c exp(-p T), with 95 % intervals over runs")
+    table = _table()
     table.add_column("on", overflow="fold")
     for name in ("T counts", "form", "p", "interval", "promised", "by"):
         table.add_column(name, justify="right" if name in ("p", "interval", "promised") else "left", no_wrap=True)
@@ -85,7 +90,7 @@ def rates_table(rates: Sequence[Rate]) -> Table:
 
 def assumptions_table(rows: Sequence[Assumption]) -> Table:
     """Return a table of what proofs take for bounded, as it was met."""
-    table = _table("assumptions: what was met, over runs and steps")
+    table = _table()
     table.add_column("quantity", no_wrap=True)
     table.add_column("on", overflow="fold")
     for name in ("median", "90 %", "99 %", "largest", "stated"):
@@ -104,12 +109,12 @@ def left_out(judged: Iterable[Judged]) -> list[str]:
     for name, one in {one.finding.statement.name: one for one in judged}.items():
         if name not in applied:
             reasons.setdefault(one.reason, {})[name] = None
-    return [f"Not applicable, {reason}: {', '.join(names)}." for reason, names in reasons.items()]
+    return [f"Not applicable ({reason}): {', '.join(names)}." for reason, names in reasons.items()]
 
 
-def _table(title: str) -> Table:
+def _table() -> Table:
     """Return an empty table."""
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=title, title_justify="left")
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
 
 
 def _row(one: Judged, mark: str) -> tuple[str | Text, ...]:

@@ -120,8 +120,7 @@ def constraint(probe: Probe, closed: Closed = closed_form) -> Finding:
     """Compare the closed form's variance with the one that it is given."""
 
     def sides(x: Floats, p: Floats) -> tuple[float, float]:
-        allowed = _second(x, p)
-        return _second(x, closed(x, allowed - 1)), allowed
+        return _second(x, closed(x, _variance(x, p))), _second(x, p)
 
     return _of_probabilities(CONSTRAINT, probe, sides)
 
@@ -130,7 +129,7 @@ def closed_form_count(probe: Probe, closed: Closed = closed_form) -> Finding:
     """Compare the closed form's expected number of entries with the scheme's."""
 
     def sides(x: Floats, p: Floats) -> tuple[float, float]:
-        return float(closed(x, _second(x, p) - 1).sum()), float(p.sum())
+        return float(closed(x, _variance(x, p)).sum()), float(p.sum())
 
     return _of_probabilities(CLOSED_FORM, probe, sides)
 
@@ -193,6 +192,12 @@ def _second(magnitudes: Floats, p: Floats) -> float:
     """Return the sum of x_i^2 / p_i over ||x||^2, 1 + eps."""
     own = magnitudes > 0
     return float((magnitudes[own] ** 2 / p[own]).sum() / np.square(magnitudes).sum())
+
+
+def _variance(magnitudes: Floats, p: Floats) -> float:
+    """Return the sum of x_i^2 (1 / p_i - 1) over ||x||^2, eps, with all its digits where it is small."""
+    own = magnitudes > 0
+    return float((magnitudes[own] ** 2 * (1 - p[own]) / p[own]).sum() / np.square(magnitudes).sum())
 
 
 def _rival(magnitudes: Floats, p: Floats, draws: np.random.Generator) -> Floats:

@@ -2,15 +2,18 @@
 
 import io
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from gradwire.analysis.theory.assumptions import Assumption
+from gradwire.analysis.theory.cases import Result
 from gradwire.analysis.theory.check import Condition, Finding, Verdict, judge
 from gradwire.analysis.theory.data import checks_data
 from gradwire.analysis.theory.plots import checks_figure
+from gradwire.analysis.theory.rates import Interval, Rate
 from gradwire.analysis.theory.registry import STATEMENTS
 from gradwire.analysis.theory.stored import from_text, to_text
 from gradwire.analysis.theory.tables import checks_table, gravest, tally
@@ -87,7 +90,12 @@ def test_what_is_stored_comes_back_exactly():
         most=np.ones(2),
     )
     assert {field.name for field in fields(Finding)} == set(vars(everything))
-    back, empty = from_text(to_text([everything, REFUSED]))
+    rate = Rate("a", "bits", "power", Interval(1.0, float("nan"), 2.0), Interval(*3 * [0.1]), 0.95, 1.0, 9.0, 0.1, 30)
+    met = Assumption("a", "xi", "what it is", 0.1, 0.2, 0.3, float("inf"))
+    stored = from_text(to_text(Result([everything, REFUSED], [rate], [met])))
+    np.testing.assert_equal([asdict(one) for one in stored.rates], [asdict(rate)])
+    np.testing.assert_equal(stored.assumptions, [met])
+    back, empty = stored.findings
     for field in fields(Finding):
         np.testing.assert_equal(getattr(back, field.name), getattr(everything, field.name))
     assert back.values.shape == (2, 2)

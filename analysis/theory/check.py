@@ -223,13 +223,13 @@ def judge(findings: Sequence[Finding]) -> list[Judged]:
 def _judged(finding: Finding, level: float) -> Judged:
     refused = finding.refused
     if not finding.measured:
-        why = f"needed: {_told(refused[0])}" if refused else "it cannot be measured here"
+        why = _told(refused[0]) if refused else "it cannot be measured here"
         return Judged(finding, Verdict.NOT_APPLICABLE, why, _NONE, _NONE, _NONE, -1, float("nan"))
     measured, low, high = _limits(finding, level)
     worst, ratio = _worst(finding, measured)
     verdict, reason = _verdict(finding, _exceeds(finding, low, high)), ""
     if refused:
-        verdict, reason = Verdict.NOT_APPLICABLE, f"needed: {_told(refused[0])}"
+        verdict, reason = Verdict.NOT_APPLICABLE, _told(refused[0])
     elif verdict in (Verdict.NOT_REFUTED, Verdict.INCONCLUSIVE):
         reason = _why_unsure(finding)
     return Judged(finding, verdict, reason, measured, low, high, worst, ratio)
@@ -291,7 +291,7 @@ def _why_unsure(finding: Finding) -> str:
         return "the statement's constants are not known surely"
     for condition in finding.conditions:
         if condition.holds is None:
-            return f"not certain: {_told(condition)}"
+            return _told(condition)
     if finding.unsure:
         runs = "one run" if len(finding.values) == 1 else f"{len(finding.values)} runs"
         return f"a statement about a mean over runs, and {runs} of the {SEEDS} that it takes"

@@ -109,7 +109,7 @@ def left_out(judged: Iterable[Judged]) -> list[str]:
     for name, one in {one.finding.statement.name: one for one in judged}.items():
         if name not in applied:
             reasons.setdefault(one.reason, {})[name] = None
-    return [f"Not applicable ({reason}): {', '.join(names)}." for reason, names in reasons.items()]
+    return [f"Not applicable (needed: {reason}): {', '.join(names)}." for reason, names in reasons.items()]
 
 
 def _table() -> Table:

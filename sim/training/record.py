@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...compressors.base import Codec, Memory, Outcome, Scheme, State, Turn
+from ...compressors.base import Codec, Memory, Outcome, Rate, Scheme, State, Turn
 from ...compressors.feedback import EF21, ErrorFeedback
 from ...compressors.remember import Remembering
+from ...compressors.twosided import TwoSided
 
 Floats = NDArray[np.float64]
 
@@ -177,7 +178,7 @@ class Recorder:
         part = slice(start, start + rows.shape[1])
         self._own[:, part] = rows
         sent = outcome.sent.dense(g.reshape(len(g), -1)).double().cpu()
-        memory = memory_rows(scheme, outcome.state)
+        memory = memory_rows(scheme, outcome.state, turn.lr)
         self._next_memory[part] = memory.mean(0) if isinstance(memory, Tensor) else memory
         p = _compressed(scheme, rows, sent, memory, outcome.state, self._lr)
         input2, lost2 = _squares(p), _squares(p - sent)
@@ -268,20 +269,23 @@ def memory_kind(scheme: Scheme) -> str:
         return "none"
     if not isinstance(scheme, Remembering):
         return "other"
-    if isinstance(scheme.memory, ErrorFeedback):
+    if isinstance(scheme.memory, ErrorFeedback) and not isinstance(scheme.memory, TwoSided):
         return "ef"
     return "ef21" if isinstance(scheme.memory, EF21) else "other"
 
 
-def memory_rows(scheme: Scheme, state: State) -> Tensor | float:
+def memory_rows(scheme: Scheme, state: State, lr: Rate) -> Tensor | float:
     """Return what error feedback holds, ``[W, n]``, in units of the update; 0 without one, NaN if it is another memory.
 
-    A memory in units of the gradient counts at the learning rate of its last step.
+    A memory in units of the gradient counts at the learning rate of its last step, ``lr``.
     """
     kind = memory_kind(scheme)
     if kind == "ef":
-        lr = torch.as_tensor(state.shared["lr"], dtype=torch.float64).reshape(1, -1).cpu()
-        residual: Tensor = state.elements["residual"].cpu() * lr  # in float64, as the rates are
+        assert isinstance(scheme, Remembering)
+        assert isinstance(scheme.memory, ErrorFeedback)
+        unit = lr if scheme.memory.units == "gradient" else state.shared["lr"]
+        rate = torch.as_tensor(unit, dtype=torch.float64).reshape(1, -1).cpu()
+        residual: Tensor = state.elements["residual"].cpu() * rate  # in float64, as the rates are
         return residual
     return float("nan") if kind == "other" else 0.0
 

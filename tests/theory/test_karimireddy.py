@@ -240,6 +240,23 @@ def test_a_pause_of_the_learning_rate_is_not_of_the_theory():
     assert (told, why) == (Verdict.NOT_APPLICABLE, "learning rates above 0: at 0 nothing is sent")
 
 
+def test_a_memory_in_units_of_the_gradient_is_the_papers_at_a_constant_rate():
+    update, gradient = (noisy(f"ef(topk(density=0.2), units={units})") for units in ("update", "gradient"))
+    for name in ("memory2", "mean_memory2", "lost2", "input2", "loss", "worst_ratio"):
+        assert gradient.stack(name) == pytest.approx(update.stack(name), rel=1e-12, abs=1e-15)
+    assert verdict(theory.identity(gradient))[0] == Verdict.HOLDS
+
+
+def test_two_memories_are_not_the_papers():
+    evidence = noisy("twosided(topk(density=0.2))")
+    assert evidence.memory == "other"
+    for check in (theory.identity, theory.memory):
+        assert verdict(check(evidence)) == (
+            Verdict.NOT_APPLICABLE,
+            "error feedback around the scheme, or no memory and no error",
+        )
+
+
 def test_what_overflows_is_not_of_the_theory():
     evidence = noisy("ef(topk(density=0.2))", (1e40,) * 6)
     assert not np.isfinite(evidence.stack("own2")).all()

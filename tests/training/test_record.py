@@ -200,7 +200,9 @@ def test_a_diverged_training_keeps_its_steps(task):
 
 
 def test_several_processes_are_refused():
-    with pytest.raises(InputError, match="training.record = 'theory': all workers must be in one process"):
+    with pytest.raises(
+        InputError, match="^training.record = 'theory': needs all workers in one process, and training.processes = 2"
+    ):
         validate_experiment({"schemes": ["dense"], "training": {"record": "theory", "processes": 2}})
     with pytest.raises(InputError, match="training.record"):
         validate_experiment({"schemes": ["dense"], "training": {"record": "everything"}})

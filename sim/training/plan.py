@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ...compressors.partition import Granularity
 from ..units import Size
@@ -86,14 +86,13 @@ class Training(BaseModel):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return name
 
-    @model_validator(mode="after")
-    def _recorded_in_one_process(self) -> "Training":
-        if self.record != "none" and self.processes > 1:
-            raise ValueError(
-                f"training.record = {self.record!r}: all workers must be in one process, and training.processes = "
-                f"{self.processes}; set it to 1"
-            )
-        return self
+    @field_validator("record")
+    @classmethod
+    def _in_one_process(cls, record: str, info: ValidationInfo) -> str:
+        processes = info.data.get("processes", 1)
+        if record != "none" and processes > 1:
+            raise ValueError(f"needs all workers in one process, and training.processes = {processes}; set that to 1")
+        return record
 
 
 def _finite(value: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...compressors.base import Codec, Memory, Outcome, Rate, Scheme, State, Turn
+from ...compressors.base import Codec, Memory, Outcome, Scheme, State, Turn
 from ...compressors.feedback import EF21, ErrorFeedback
 from ...compressors.remember import Remembering
 from ...compressors.twosided import TwoSided
@@ -178,9 +178,9 @@ class Recorder:
         part = slice(start, start + rows.shape[1])
         self._own[:, part] = rows
         sent = outcome.sent.dense(g.reshape(len(g), -1)).double().cpu()
-        memory = memory_rows(scheme, outcome.state, turn.lr)
+        memory = memory_rows(scheme, outcome.state, self._lr)
         self._next_memory[part] = memory.mean(0) if isinstance(memory, Tensor) else memory
-        p = _compressed(scheme, rows, sent, memory, outcome.state, self._lr)
+        p = _compressed(scheme, rows, sent, outcome.state, turn)
         input2, lost2 = _squares(p), _squares(p - sent)
         self._sums["input2"] += input2
         self._sums["lost2"] += lost2
@@ -274,30 +274,36 @@ def memory_kind(scheme: Scheme) -> str:
     return "ef21" if isinstance(scheme.memory, EF21) else "other"
 
 
-def memory_rows(scheme: Scheme, state: State, lr: Rate) -> Tensor | float:
+def memory_rows(scheme: Scheme, state: State, lr: float) -> Tensor | float:
     """Return what error feedback holds, ``[W, n]``, in units of the update; 0 without one, NaN if it is another memory.
 
-    A memory in units of the gradient counts at the learning rate of its last step, ``lr``.
+    A memory in units of the gradient counts at the learning rate ``lr`` of the step.
     """
     kind = memory_kind(scheme)
     if kind == "ef":
-        assert isinstance(scheme, Remembering)
-        assert isinstance(scheme.memory, ErrorFeedback)
-        unit = lr if scheme.memory.units == "gradient" else state.shared["lr"]
-        rate = torch.as_tensor(unit, dtype=torch.float64).reshape(1, -1).cpu()
-        residual: Tensor = state.elements["residual"].cpu() * rate  # in float64, as the rates are
+        rate = lr if _feedback(scheme).units == "gradient" else state.shared["lr"]
+        in_float64 = torch.as_tensor(rate, dtype=torch.float64).reshape(1, -1).cpu()
+        residual: Tensor = state.elements["residual"].cpu() * in_float64
         return residual
     return float("nan") if kind == "other" else 0.0
 
 
-def _compressed(scheme: Scheme, rows: Tensor, sent: Tensor, memory: Tensor | float, state: State, lr: float) -> Tensor:
-    """Return what was compressed, ``[W, n]``, in units of the gradient."""
+def _feedback(scheme: Scheme) -> ErrorFeedback:
+    """Return the memory of a scheme of the kind ``ef``."""
+    assert isinstance(scheme, Remembering)
+    assert isinstance(scheme.memory, ErrorFeedback)
+    return scheme.memory
+
+
+def _compressed(scheme: Scheme, rows: Tensor, sent: Tensor, state: State, turn: Turn) -> Tensor:
+    """Return what was compressed, ``[W, n]``, in units of the gradient: what was sent and what was not."""
     kind = memory_kind(scheme)
     if kind == "ef21":
         return rows - state.rows["own estimate"].double().cpu() + sent
     if kind == "ef":
-        assert isinstance(memory, Tensor)
-        return (memory / lr).add_(sent) if lr else torch.full_like(sent, float("nan"))
+        if _feedback(scheme).idle(turn):
+            return torch.zeros_like(sent)
+        return sent + state.elements["residual"].cpu()
     return rows if kind == "none" else torch.full_like(rows, float("nan"))
 
 

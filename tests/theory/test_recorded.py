@@ -1,8 +1,5 @@
 """Recorded runs as evidence: from a run folder alone, with what does not hold of how it was trained."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -69,16 +66,6 @@ def test_facts_of_a_convex_task(result):
     assert facts.value(facts.optimum) == pytest.approx(facts.least.value, abs=1e-14)
     trace = evidence_of(result.dataset())[1].traces[0]
     assert facts.value(trace.position[7]) == pytest.approx(trace.loss[7], rel=1e-12)
-
-
-def test_a_folder_is_enough_for_another_process(result, tmp_path):
-    write_run(result, result.dataset(), tmp_path / "run")
-    code = (
-        "from pathlib import Path; from gradwire.analysis.theory.recorded import evidence_of; "
-        "print([one.facts.smoothness.how for one in evidence_of(Path('run'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "['exact', 'exact']\n"
 
 
 def test_checks_on_a_recorded_run(result):

@@ -174,6 +174,42 @@ def test_the_iterate_is_in_the_order_of_the_units():
         assert trace.memory2[1:].min() > 0
 
 
+@pytest.mark.parametrize("units", ["update", "gradient"])
+def test_error_feedback_in_either_unit_by_hand(units):
+    """Both are the same method at a constant rate: p = g + e / lr, and the rest is remembered."""
+    scheme = parse_scheme(f"ef(topk(density=0.2), units={units})")
+    trace = train(LOGISTIC, scheme, plan(dtype="float64", record="theory")).record
+    data, split = Batches(455, 4, 6, 0), LOGISTIC.splits().train.to(dtype=torch.float64)
+    model, e = LOGISTIC.model().double(), np.zeros((4, 31))
+    for step in range(9):
+        g = np.stack([
+            torch.autograd.grad(LOGISTIC.loss(model, split.take(batch)), model.weights)[0].numpy()
+            for batch in data.indices(step, (0, 1, 2, 3))
+        ])  # fmt: skip
+        p = g + e / 0.2
+        rest = p.copy()
+        np.put_along_axis(rest, np.argsort(-np.abs(p), axis=1)[:, :7], 0, axis=1)  # 20 % of 31, rounded up
+        lost, whole = np.square(rest).sum(1), np.square(p).sum(1)
+        assert trace.input2[step] == pytest.approx(whole.mean(), rel=1e-10)
+        assert trace.lost2[step] == pytest.approx(lost.mean(), rel=1e-10)
+        assert trace.worst_ratio[step] == pytest.approx((lost / whole).max(), rel=1e-10)
+        e = 0.2 * rest
+        assert trace.memory2[step + 1] == pytest.approx(np.square(e).sum(1).mean(), rel=1e-10)
+        np.testing.assert_allclose(trace.memory[step + 1], e.mean(0), rtol=1e-9, atol=1e-14)
+        with torch.no_grad():
+            model.weights -= 0.2 * torch.from_numpy((p - rest).mean(0))
+    assert trace.identity.max() < 1e-14
+
+
+def test_at_a_rate_of_0_nothing_is_compressed():
+    schedule = [{"name": "CosineAnnealingLR", "options": {"T_max": 4}}]
+    training = plan(dtype="float64", record="theory", schedule=schedule)
+    trace = train(LOGISTIC, parse_scheme("ef(topk(density=0.2))"), training).record
+    assert trace.lr[4] == trace.input2[4] == trace.lost2[4] == trace.worst_ratio[4] == trace.moved2[4] == 0
+    assert trace.memory2[5] == trace.memory2[4] > 0
+    assert trace.input2[[3, 5]].min() > 0
+
+
 def test_single_examples_have_no_halves():
     trace = train(LOGISTIC, parse_scheme("dense"), plan(batch_size=1, record="theory")).record
     assert np.isnan(trace.within2).all()
@@ -200,7 +236,9 @@ def test_a_diverged_training_keeps_its_steps(task):
 
 
 def test_several_processes_are_refused():
-    with pytest.raises(InputError, match="training.record = 'theory': all workers must be in one process"):
+    with pytest.raises(
+        InputError, match="^training.record = 'theory': needs all workers in one process, and training.processes = 2"
+    ):
         validate_experiment({"schemes": ["dense"], "training": {"record": "theory", "processes": 2}})
     with pytest.raises(InputError, match="training.record"):
         validate_experiment({"schemes": ["dense"], "training": {"record": "everything"}})

@@ -1,5 +1,6 @@
 """Alistarh, Grubic, Li, Tomioka, Vojnovic 2017 (QSGD): variance, sparsity and code length of the quantizer."""
 
+from collections.abc import Callable
 from math import ceil, log2, sqrt
 
 import numpy as np
@@ -185,9 +186,10 @@ def energies(probe: Probe) -> dict[str, Floats]:
     return found
 
 
-def _code(probe: Probe, statement: Statement, code: str, bits: object, *more: Condition) -> Finding:
-    """Return a finding about the bits of payloads in one of Elias's codes."""
-    assert callable(bits)
+def _code(
+    probe: Probe, statement: Statement, code: str, bits: Callable[[int, int], float], *more: Condition
+) -> Finding:
+    """Return a finding about the bits of payloads in one of Elias's codes; ``bits`` of n and s are allowed."""
     operator = probe.operator
     coded = isinstance(operator, QSGD) and operator.code == code
     conditions = (*_conditions(probe), _one_bucket(probe), Condition(f"levels are sent with code={code}", coded), *more)

@@ -15,7 +15,7 @@ from ...compressors.quantizers.terngrad import TernGrad
 from ...compressors.sparsifiers.wangni import Wangni
 from ...compressors.sparsifiers.waterfill import probabilities
 from .check import Check, Condition, Finding, Floats, Statement
-from .operators import of_vectors, plain
+from .operators import of_vectors, plain, refused
 from .probe import Probe
 from .qsgd2017 import energies
 
@@ -124,7 +124,7 @@ def s_balanced(magnitudes: Floats, budget: float) -> bool:
 def inclusion(probe: Probe) -> Finding:
     """Compare how often each entry is sent with its probability."""
     conditions, budgets = _sampled(probe)
-    if budgets is None:
+    if refused(conditions) or budgets is None:
         return Finding(INCLUSION, probe.subject, conditions, axis="entry")
     flat = [probe.flat(name) for name in probe.vectors]
     values = np.concatenate([(drawn != 0).astype(np.float64) for _, drawn in flat], axis=1)
@@ -137,7 +137,7 @@ def inclusion(probe: Probe) -> Finding:
 def second_moment(probe: Probe) -> Finding:
     """Compare the second moment with the optimum's closed form, both over ||x||^2."""
     conditions, budgets = _sampled(probe)
-    if budgets is None:
+    if refused(conditions) or budgets is None:
         return Finding(SECOND_MOMENT, probe.subject, conditions, axis="vector")
     vectors = [probe.flat(name)[0] for name in probe.vectors]
     bound = np.array([_relative(x, least_second_moment(np.abs(x), s)) for x, s in zip(vectors, budgets, strict=True)])
@@ -155,7 +155,7 @@ def optimal(probe: Probe, solve: Solver = probabilities) -> Finding:
         What gives the scheme its probabilities.
     """
     conditions, budgets = _sampled(probe)
-    if budgets is None:
+    if refused(conditions) or budgets is None:
         return Finding(OPTIMAL, probe.subject, conditions, axis="vector")
     draws = np.random.default_rng(probe.seed)
     values, bound = [], []
@@ -180,7 +180,7 @@ def one_level(probe: Probe) -> Finding:
         *plain(probe),
         Condition("QSGD of one level and one bucket, or TernGrad that does not clip", quantizer),
     )
-    if not quantizer:
+    if refused(conditions):
         return Finding(ONE_LEVEL, probe.subject, conditions, axis="vector")
     order = 2 if isinstance(operator, QSGD) and operator.norm == "l2" else np.inf
     magnitudes = [np.abs(probe.flat(name)[0]) for name in probe.vectors]
@@ -201,7 +201,7 @@ def spectral(probe: Probe) -> Finding:
         Condition("ATOMO with singular vectors", singular),
         *_spectral_conditions(probe, matrices),
     )
-    if not isinstance(operator, Atomo) or not singular:
+    if refused(conditions) or not isinstance(operator, Atomo):
         return Finding(SPECTRAL, probe.subject, conditions, axis="matrix")
     budgets = [operator.expected_atoms(tuple(v.shape), 8) for v in probe.vectors.values()]
     bound = np.array(

@@ -49,7 +49,8 @@ class Constants:
     worst : array, shape of the vectors
         That vector, of norm 1.
     level : float
-        The probability that any of the limits is on the wrong side.
+        The probability that any of the limits is on the wrong side; for upper ones, as far as no draw can lose more
+        than those that were seen.
     bias : Verdict
         Of the statement that every entry keeps its expectation: not applicable to a scheme that does not say so.
     """

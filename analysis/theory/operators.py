@@ -86,20 +86,21 @@ def unbiased(probe: Probe) -> Finding:
     """Compare the mean of each entry with it.
 
     The columns are the entries of all vectors, in units of each vector's largest. The rarest entries may never be sent
-    in all draws, so limits are Hoeffding's where they must be: no entry gets more than the largest value that was seen
-    in its vector.
+    in all draws, so limits are Hoeffding's where they must be. The largest value that an entry may get is taken to be
+    the largest that was seen in its vector, or 1 + omega times its largest entry, which random-k attains.
     """
     conditions = (*plain(probe), Condition("an unbiased scheme", probe.operator.unbiased))
     if refused(conditions):
         return Finding(UNBIASED, probe.subject, conditions, axis="entry")
     values, expected, least, most = [], [], [], []
-    for name in probe.vectors:
+    for name, omega in zip(probe.vectors, stated_errors(probe), strict=True):
         x, drawn = probe.flat(name)
-        unit = np.where(x < 0, -1.0, 1.0) * (float(np.abs(x).max()) or 1.0)
+        unit = np.where(x < 0, -1.0, 1.0) * float(np.abs(x).max())
         values.append(drawn / unit)
         expected.append(x / unit)
         least.append(np.minimum(0.0, values[-1].min(axis=0)))
-        most.append(np.full(len(x), max(1.0, float(np.abs(values[-1]).max()))))
+        rare = 1 + float(omega) if np.isfinite(omega) else 1.0
+        most.append(np.full(len(x), max(rare, float(np.abs(values[-1]).max()))))
     bound = np.concatenate(expected)
     return Finding(
         UNBIASED,
@@ -130,6 +131,7 @@ def equality(probe: Probe) -> Finding:
 def plain(probe: Probe) -> tuple[Condition, ...]:
     """Return what all statements about an operator presuppose."""
     return (
+        Condition("no vector of zeros", all(bool(np.any(vector)) for vector in probe.vectors.values())),
         probe.steady,
         Condition("the mean of what workers send is what they get", probe.operator.law == "mean of sent"),
     )

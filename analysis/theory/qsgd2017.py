@@ -1,5 +1,6 @@
 """Alistarh, Grubic, Li, Tomioka, Vojnovic 2017 (QSGD): variance, sparsity and code length of the quantizer."""
 
+from collections.abc import Callable
 from math import ceil, log2, sqrt
 
 import numpy as np
@@ -9,7 +10,7 @@ from ...compressors.base import State, Turn
 from ...compressors.payload import Ragged
 from ...compressors.quantizers.qsgd import QSGD
 from .check import Check, Condition, Finding, Floats, Statement
-from .operators import of_errors, of_vectors, plain
+from .operators import of_errors, of_vectors, plain, refused
 from .probe import UNIT, Probe
 
 _PAPER = "Alistarh et al. 2017"
@@ -97,7 +98,7 @@ def variance(probe: Probe) -> Finding:
     """Compare the variance for each vector with the lemma's."""
     operator = probe.operator
     conditions = _conditions(probe)
-    if not isinstance(operator, QSGD):
+    if refused(conditions) or not isinstance(operator, QSGD):
         return Finding(VARIANCE, probe.subject, conditions, axis="vector")
     s, buckets = operator.levels, [min(operator.bucket, vector.size) for vector in probe.vectors.values()]
     return of_errors(VARIANCE, probe, conditions, np.array([min(d / s**2, sqrt(d) / s) for d in buckets]))
@@ -107,7 +108,7 @@ def sparsity(probe: Probe) -> Finding:
     """Compare how many entries are not zero with the lemma's bound."""
     operator = probe.operator
     conditions = (*_conditions(probe), _one_bucket(probe))
-    if not isinstance(operator, QSGD):
+    if refused(conditions) or not isinstance(operator, QSGD):
         return Finding(SPARSITY, probe.subject, conditions, axis="vector")
     counts = {name: np.count_nonzero(probe.flat(name)[1], axis=1).astype(np.float64) for name in probe.vectors}
     sizes = _sizes(probe)
@@ -119,7 +120,7 @@ def second_moment(probe: Probe) -> Finding:
     """Compare the second moment with its closed form, both over ||v||^2."""
     operator = probe.operator
     conditions = (*_conditions(probe), _one_bucket(probe), _one_level(probe))
-    if not isinstance(operator, QSGD):
+    if refused(conditions) or not isinstance(operator, QSGD):
         return Finding(SECOND_MOMENT, probe.subject, conditions, axis="vector")
     vectors = [probe.flat(name)[0] for name in probe.vectors]
     bound = np.array([np.abs(v).sum() / np.linalg.norm(v) for v in vectors])
@@ -185,13 +186,14 @@ def energies(probe: Probe) -> dict[str, Floats]:
     return found
 
 
-def _code(probe: Probe, statement: Statement, code: str, bits: object, *more: Condition) -> Finding:
-    """Return a finding about the bits of payloads in one of Elias's codes."""
-    assert callable(bits)
+def _code(
+    probe: Probe, statement: Statement, code: str, bits: Callable[[int, int], float], *more: Condition
+) -> Finding:
+    """Return a finding about the bits of payloads in one of Elias's codes; ``bits`` of n and s are allowed."""
     operator = probe.operator
     coded = isinstance(operator, QSGD) and operator.code == code
     conditions = (*_conditions(probe), _one_bucket(probe), Condition(f"levels are sent with code={code}", coded), *more)
-    if not isinstance(operator, QSGD) or not coded:
+    if refused(conditions) or not isinstance(operator, QSGD):
         return Finding(statement, probe.subject, conditions, axis="vector")
     measured = {name: _payload_bits(operator, vector, probe) for name, vector in probe.vectors.items()}
     bound = np.array([_NORM_BITS + bits(vector.size, operator.levels) for vector in probe.vectors.values()])

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from ...compressors.sparsifiers.waterfill import probabilities
 from .atomo2018 import Solver, budget_of
 from .check import Check, Condition, Finding, Floats, Statement
-from .operators import plain
+from .operators import plain, refused
 from .probe import Probe
 
 _PAPER = "Wangni et al. 2018"
@@ -175,7 +175,7 @@ def _of_probabilities(statement: Statement, probe: Probe, sides: Sides, solve: S
     budgets = budget_of(probe)
     sampling = Condition("entries sampled independently, with probabilities of least variance", budgets is not None)
     conditions = (*plain(probe), sampling)
-    if budgets is None:
+    if refused(conditions) or budgets is None:
         return Finding(statement, probe.subject, conditions, axis="vector")
     values, bound = [], []
     for name, budget in zip(probe.vectors, budgets, strict=True):

@@ -13,6 +13,7 @@ from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.constants import constants, search, standard_vectors
 from gradwire.analysis.theory.limits import hoeffding, of_draws, skewed, student
 from gradwire.analysis.theory.probe import Probe, apply, draws_lots
+from gradwire.analysis.theory.registry import OPERATOR_CHECKS
 from gradwire.compressors.base import Turn
 from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.registry import SCHEMES
@@ -175,6 +176,8 @@ def test_other_schemes_are_not_judged():
     assert reason(operators.variance(Probe(parse_scheme("sharedqsgd"), vectors))) == "a stated variance factor"
     assert reason(operators.equality(Probe(parse_scheme("topk"), vectors))) == "random-k or random-block"
     assert "what they get" in reason(operators.contraction(Probe(parse_scheme("signsgd"), vectors)))
+    zeros = Probe(parse_scheme("topk"), vectors | {"zeros": np.zeros(20)})
+    assert reason(operators.contraction(zeros)) == "no vector of zeros"
     warm = parse_scheme("warmup(topk(density=0.01), steps=10)")
     assert reason(operators.contraction(Probe(warm, vectors))) == "the same operator at every step"
 
@@ -232,3 +235,10 @@ def test_constants_of_a_scheme():
     assert exact.bias == Verdict.NOT_APPLICABLE
     assert exact.measured["flat"] == pytest.approx((0.75, 0.75, 0.75))
     assert exact.tightness == pytest.approx(1)
+
+
+@pytest.mark.parametrize("check", OPERATOR_CHECKS, ids=lambda check: check.statement.name)
+@pytest.mark.parametrize("text", ["topk", "wangni", "qsgd(bits=2, norm=l2, code=elias)", "cat", "atomo"])
+def test_no_check_stumbles_over_zeros(check, text):
+    (judged,) = judge([check.examine(Probe(parse_scheme(text), {"zeros": np.zeros((3, 4))}, draws=30))])
+    assert judged.verdict == Verdict.NOT_APPLICABLE

@@ -14,11 +14,11 @@ from ...compressors.quantizers.signs import ScaledSign
 from ...compressors.sparsifiers.topk import TopK
 from .check import Check, Condition, Finding, Floats, Statement, at_most
 from .conditions import (
-    bounded_gradients,
     contracts_every_vector,
     feedback_conditions,
     gradients_measured,
     iterates_kept,
+    memory_conditions,
     optimum_known,
     smooth,
     strongly_convex,
@@ -217,7 +217,7 @@ def convex(evidence: Evidence) -> Finding:
 def descent(evidence: Evidence) -> Finding:
     """Compare the gradients, weighted by learning rates, with the descent and the memory as measured."""
     measured = gradients_measured(evidence)
-    conditions = (*_scheme(evidence), smooth(evidence), measured)
+    conditions = (*memory_conditions(evidence), smooth(evidence), measured)
     if evidence.facts.smoothness is None or not measured.holds:
         return Finding(DESCENT, evidence.subject, conditions)
     smoothness, alpha, ends = evidence.facts.smoothness.value, evidence.lr, checkpoints(evidence.steps)
@@ -267,13 +267,8 @@ def _assumption(evidence: Evidence) -> _Assumed:
     can = Condition("C of the workers' mean can be had: a codec that remembers nothing", not np.isnan(xi))
     text = "Assumption 1 with the xi that was met" + (f" = {xi:.4g}" if np.isfinite(xi) else "")
     holds = Condition(text, bool(np.isfinite(xi)))
-    conditions = (*_scheme(evidence), _contracts_the_mean(evidence), can, holds)
+    conditions = (*feedback_conditions(evidence), _contracts_the_mean(evidence), can, holds)
     return _Assumed(conditions, xi, bool(np.isfinite(xi)) and 0 <= evidence.error < 1)
-
-
-def _scheme(evidence: Evidence) -> tuple[Condition, ...]:
-    """Return what all statements presuppose of the scheme and the gradients."""
-    return (*feedback_conditions(evidence), bounded_gradients(evidence))
 
 
 def _contracts_the_mean(evidence: Evidence) -> Condition:

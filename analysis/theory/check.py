@@ -259,9 +259,10 @@ def _exceeds(finding: Finding, low: Floats, high: Floats) -> bool:
     slack = finding.slack + ROUNDING * np.abs(finding.bound)
     # On every path both ends must be right; of a mean, only what the confidence limits leave open.
     least, most = (high, low) if finding.statement.kind == "path" else (low, high)
-    above = least <= finding.bound + slack
-    below = most >= finding.bound - slack
-    return not bool(np.all(above & below if finding.statement.relation == "equal" else above))
+    fine = least <= finding.bound + slack
+    if finding.statement.relation == "equal":
+        fine &= most >= finding.bound - slack
+    return not bool(np.all(fine))
 
 
 def _worst(finding: Finding, measured: Floats) -> tuple[int, float]:

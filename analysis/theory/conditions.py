@@ -10,31 +10,33 @@ from .evidence import Constant, Evidence
 
 
 def feedback_conditions(evidence: Evidence) -> tuple[Condition, ...]:
-    """Return what all statements about error feedback presuppose of the scheme and of how it was trained."""
+    """Return what statements about error feedback around a contraction presuppose of scheme and training."""
     delta = 1 - evidence.error
     return (
-        remembers(evidence),
+        *memory_conditions(evidence),
         Condition(f"a contraction: delta = {delta:.4g} is above 0", delta > 0),
         Condition("learning rates above 0: at 0 nothing is sent", bool(np.all(evidence.lr > 0))),
-        *memory_conditions(evidence),
         *_exchange(evidence),
+    )
+
+
+def memory_conditions(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return what statements presuppose that need nothing lost, but no contraction: the papers' memory, and training.
+
+    The memory keeps all of the residual, in units of the update; gradients are bounded, which in recorded runs is that
+    no squared norm overflowed.
+    """
+    lossless = evidence.memory == "none" and evidence.error == 0
+    return (
+        Condition("error feedback around the scheme, or no memory and no error", evidence.memory == "ef" or lossless),
+        *_residual(evidence),
+        Condition("every gradient's squared norm is finite", bool(np.isfinite(evidence.stack("own2")).all())),
         *evidence.facts.conditions,
     )
 
 
-def remembers(evidence: Evidence) -> Condition:
-    """Return the condition that what is not sent is kept."""
-    lossless = evidence.memory == "none" and evidence.error == 0
-    return Condition("error feedback around the scheme, or no memory and no error", evidence.memory == "ef" or lossless)
-
-
-def bounded_gradients(evidence: Evidence) -> Condition:
-    """Return the condition that gradients are bounded: in recorded runs, that no squared norm overflowed."""
-    return Condition("every gradient's squared norm is finite", bool(np.isfinite(evidence.stack("own2")).all()))
-
-
-def memory_conditions(evidence: Evidence) -> tuple[Condition, ...]:
-    """Return what the papers' memory does: it keeps all of the residual, in units of the update."""
+def _residual(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return, where there is error feedback, that it is the papers'."""
     memory = evidence.scheme.memory if isinstance(evidence.scheme, Remembering) else None
     if not isinstance(memory, ErrorFeedback):
         return ()

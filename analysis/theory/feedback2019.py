@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .check import Check, Condition, Finding, Floats, Statement, at_most
-from .conditions import bounded_gradients, feedback_conditions, gradients_measured, smooth
+from .conditions import feedback_conditions, gradients_measured, smooth
 from .evidence import Evidence
 from .sides import Ints, checkpoints, paired, running_means, start_gap
 
@@ -99,7 +99,6 @@ def _conditions(evidence: Evidence) -> tuple[tuple[Condition, ...], bool]:
     measured, alike = gradients_measured(evidence), evidence.workers == 1 or evidence.facts.identical
     conditions = (
         *feedback_conditions(evidence),
-        bounded_gradients(evidence),
         evidence.constant_rate(),
         Condition("all workers' gradients have the same expectation", alike),
         measured,

@@ -8,7 +8,6 @@ import numpy as np
 
 from .check import Check, Finding, Floats, Statement
 from .conditions import (
-    bounded_gradients,
     contracts_every_vector,
     convex,
     feedback_conditions,
@@ -16,7 +15,6 @@ from .conditions import (
     iterates_kept,
     memory_conditions,
     optimum_known,
-    remembers,
     smooth,
 )
 from .evidence import Evidence
@@ -114,21 +112,16 @@ NONSMOOTH = Statement(
 
 def identity(evidence: Evidence) -> Finding:
     """Compare the moves of x_t - e_t with the gradients: to rounding, which grows with no step."""
-    conditions = (
-        remembers(evidence),
-        bounded_gradients(evidence),
-        *memory_conditions(evidence),
-        *evidence.facts.conditions,
-    )
     values = evidence.stack("identity")
     steps = np.arange(1.0, evidence.steps + 1)
-    return evidence.finding(IDENTITY, conditions, steps, values, np.full(evidence.steps, evidence.facts.rounding))
+    bound = np.full(evidence.steps, evidence.facts.rounding)
+    return evidence.finding(IDENTITY, memory_conditions(evidence), steps, values, bound)
 
 
 def memory(evidence: Evidence) -> Finding:
     """Compare the workers' mean squared memory with the lemma's bound."""
     delta = 1 - evidence.error
-    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), evidence.constant_rate())
+    conditions = (*feedback_conditions(evidence), evidence.constant_rate())
     gamma, second = float(evidence.lr[0]), evidence.second_moment().value
     bound = np.full(evidence.steps, 4 * (1 - delta) * gamma**2 * second / delta**2 if delta > 0 else np.nan)
     values = evidence.stack("memory2")[:, 1:]
@@ -137,7 +130,7 @@ def memory(evidence: Evidence) -> Finding:
 
 def memory_sharp(evidence: Evidence) -> Finding:
     """Compare the workers' mean squared memory with what the worst case reaches after as many steps."""
-    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), evidence.constant_rate())
+    conditions = (*feedback_conditions(evidence), evidence.constant_rate())
     gamma, second = float(evidence.lr[0]), evidence.second_moment().value
     ends = checkpoints(evidence.steps)
     bound = gamma**2 * second * worst_memory(1 - evidence.error, ends) ** 2
@@ -146,7 +139,7 @@ def memory_sharp(evidence: Evidence) -> Finding:
 
 def pathwise(evidence: Evidence) -> Finding:
     """Compare every memory with the one before it and the gradient that came in, relative to what is allowed."""
-    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), contracts_every_vector(evidence))
+    conditions = (*feedback_conditions(evidence), contracts_every_vector(evidence))
     before, after = np.sqrt(evidence.stack("memory2")[:, :-1]), np.sqrt(evidence.stack("memory2")[:, 1:])
     allowed = np.sqrt(np.maximum(evidence.error, 0)) * (before + evidence.lr * np.sqrt(evidence.stack("own2")))
     steps = np.arange(1.0, evidence.steps + 1)
@@ -172,7 +165,6 @@ def nonsmooth(evidence: Evidence) -> Finding:
     """Compare f at the average iterate with the theorem's bound."""
     conditions = (
         *feedback_conditions(evidence),
-        bounded_gradients(evidence),
         evidence.constant_rate(),
         convex(evidence),
         *optimum_known(evidence),
@@ -233,7 +225,6 @@ def _descent(statement: Statement, evidence: Evidence, least: bool, best: bool) 
     measured = gradients_measured(evidence)
     conditions = (
         *feedback_conditions(evidence),
-        bounded_gradients(evidence),
         evidence.constant_rate(),
         smooth(evidence),
         measured,
@@ -266,9 +257,6 @@ def _start_distance2(evidence: Evidence) -> float:
     assert position is not None
     return float(np.square(position[0] - evidence.facts.optimum).sum())
 
-
-_ROUNDING = 1e-12
-"""What a step in float64 may be off, relative to the largest vector; a step in float32 is 1e-6."""
 
 _RHOS = np.concatenate([np.geomspace(1e-6, 0.1, 100), np.linspace(0.1, 1.9, 181)])
 """Where the bound is evaluated: it holds for each, so that a coarse minimum is a bound too."""

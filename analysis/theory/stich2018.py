@@ -11,9 +11,9 @@ from scipy.optimize import brentq
 
 from .check import ROUNDING, Check, Condition, Finding, Floats, Statement, at_most
 from .conditions import (
-    bounded_gradients,
     feedback_conditions,
     iterates_kept,
+    memory_conditions,
     optimum_known,
     smooth,
     strongly_convex,
@@ -142,7 +142,7 @@ def averaged_bound(rates: Rates, start2: float, first: float, second: float, end
 
 def step(evidence: Evidence) -> Finding:
     """Compare what a step changes with the noise that it lets in; both from the same runs."""
-    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), *_problem(evidence))
+    conditions = (*memory_conditions(evidence), *_problem(evidence))
     smoothness, mu = evidence.facts.smoothness, evidence.facts.strong_convexity
     if smoothness is None or mu is None or not _measurable(evidence):
         return Finding(STEP, evidence.subject, conditions)
@@ -157,7 +157,7 @@ def step(evidence: Evidence) -> Finding:
 def memory(evidence: Evidence) -> Finding:
     """Compare the workers' mean squared memory with the learning rate of the step before which it is held."""
     rates, delta = recognise(evidence.lr), 1 - evidence.error
-    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), _form(rates), _wide(rates, delta))
+    conditions = (*feedback_conditions(evidence), _form(rates), _wide(rates, delta))
     if not rates.found:
         return Finding(MEMORY, evidence.subject, conditions)
     ends = checkpoints(evidence.steps - 1)
@@ -176,8 +176,7 @@ def averaging(evidence: Evidence) -> Finding:
     """Compare the weighted mean of the suboptimalities with the averaging lemma."""
     rates = recognise(evidence.lr)
     conditions = (
-        *feedback_conditions(evidence),
-        bounded_gradients(evidence),
+        *memory_conditions(evidence),
         *_problem(evidence),
         _form(rates),
         _slow(rates, evidence),
@@ -199,7 +198,7 @@ def theorem(evidence: Evidence) -> Finding:
     rates, delta = recognise(evidence.lr), 1 - evidence.error
     kept = iterates_kept(evidence)
     form = (_form(rates), _slow(rates, evidence), _wide(rates, delta))
-    conditions = (*feedback_conditions(evidence), bounded_gradients(evidence), *_problem(evidence), *form, kept)
+    conditions = (*feedback_conditions(evidence), *_problem(evidence), *form, kept)
     smoothness = evidence.facts.smoothness
     if smoothness is None or not (rates.found and kept.holds and _measurable(evidence)):
         return Finding(THEOREM, evidence.subject, conditions)

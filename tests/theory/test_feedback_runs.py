@@ -65,3 +65,12 @@ def test_at_falling_rates_on_logistic_regression():
         *(f"karimireddy.{name}" for name in ("memory", "memory_sharp", "average", "least", "best", "nonsmooth")),
         *("alistarh.constant", "alistarh.nonconvex", "feedback.memory", "feedback.gradient"),
     }
+
+
+def test_what_needs_no_contraction_holds_for_protocols_that_have_none():
+    problem = NoisyQuadratic(torch.linspace(0.1, 1, 10), 1.0, 3, 2 * torch.ones(10))
+    found = refusals(run(problem, parse_scheme("ef(gtopk(density=0.2))"), (0.02,) * 10, 30))
+    applied = {check.statement.name for check in CHECKS} - set(found)
+    assert applied == {"karimireddy.identity", "stich.step", "alistarh.descent"}
+    assert found.pop("stich.averaging") == FORM
+    assert set(found.values()) == {"a contraction"}

@@ -24,8 +24,12 @@ def test_every_statement_is_explained_once():
 
 
 @pytest.mark.parametrize("module", [alistarh2018, feedback2019, karimireddy2019, stich2018])
-def test_a_section_says_that_a_check_cannot_discriminate(module):
+def test_a_section_says_what_a_check_is_about_and_whether_it_can_discriminate(module):
     found = sections(PAGES / f"{module.__name__.split('.')[-1]}.md")
     assert list(found) == [check.statement.name for check in module.CHECKS]
     for check in module.CHECKS:
-        assert ("*Can it discriminate?* **No**" in found[check.statement.name]) == (not check.statement.attained)
+        told = found[check.statement.name]
+        for part in ("*Statement.*", "*Measured.*", "*A violation", "*Can it discriminate?*"):
+            assert part in told, (check.statement.name, part)
+        assert "*Source.*" in told or "*Proof.*" in told
+        assert ("*Can it discriminate?* **No**" in told) == (not check.statement.attained)

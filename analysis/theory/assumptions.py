@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .alistarh2018 import discrepancies
 from .check import Floats
 from .evidence import Evidence
+from .results.alistarh2018 import discrepancies
 
 LEVELS = (0.5, 0.9, 0.99, 1.0)
 

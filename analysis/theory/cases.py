@@ -13,14 +13,14 @@ from ...sim.training.record import memory_kind
 from .assumptions import Assumption, assumptions
 from .check import SEEDS, Finding
 from .constants import standard_vectors
-from .ef21 import factors
 from .evidence import Evidence
 from .lab import Problem, Trial
-from .needs import drawn_apart
 from .probe import Probe
 from .problems import NoisyQuadratic, PulledQuadratic, Sampled, three_pulls
 from .rates import Rate, RateError, measured_rate, prediction
 from .registry import OPERATOR_CHECKS, RUN_CHECKS
+from .results.ef21 import factors
+from .results.needs import drawn_apart
 
 _DIMENSION = 20
 

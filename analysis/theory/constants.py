@@ -8,8 +8,8 @@ import numpy as np
 from ...compressors.base import Scheme, Shape
 from .check import LEVEL, Floats, Verdict, judge
 from .limits import of_draws
-from .operators import unbiased
 from .probe import Probe, apply, draws_lots
+from .results.operators import unbiased
 
 _POPULATION = 8
 """Vectors that are tried together in a round of the search."""

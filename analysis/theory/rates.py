@@ -14,9 +14,9 @@ from scipy import stats
 from ...compressors.errors import InputError
 from ...compressors.feedback import ErrorFeedback
 from ...compressors.remember import Remembering
-from . import beznosikov_rates, ef21
 from .check import SEEDS, Floats
 from .evidence import Evidence
+from .results import beznosikov_rates, ef21
 
 Form = Literal["power", "geometric"]
 Against = Literal["steps", "bits"]

@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from gradwire.analysis.theory import alistarh2018 as theory
 from gradwire.analysis.theory.evidence import Evidence
+from gradwire.analysis.theory.results import alistarh2018 as theory
 from gradwire.compressors.feedback import ErrorFeedback
 
 from .feedback_instances import Forgetful, Twofold, constant_gradient, on_a_slope, run, shrinking

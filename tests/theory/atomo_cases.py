@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from gradwire.analysis.theory import atomo2018
 from gradwire.analysis.theory.check import Floats
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import atomo2018
 from gradwire.compressors.lowrank.atomo import Atomo
 from gradwire.compressors.quantizers.qsgd import QSGD
 from gradwire.compressors.quantizers.terngrad import TernGrad

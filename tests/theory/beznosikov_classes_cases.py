@@ -1,9 +1,9 @@
 """Where operators are at the edge of the classes of Beznosikov et al. 2020, and one that is outside."""
 
-from gradwire.analysis.theory import beznosikov_classes
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import beznosikov_classes
 from gradwire.compressors.sparsifiers.topk import TopK
 
 from .faultyschemes import StingyTopK

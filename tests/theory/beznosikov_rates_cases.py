@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.analysis.theory import beznosikov_rates as rates
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.evidence import Evidence
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic, three_pulls
+from gradwire.analysis.theory.results import beznosikov_rates as rates
 from gradwire.compressors.base import Scheme, State, Turn
 from gradwire.compressors.decoded import Decoded
 from gradwire.compressors.payload import Payload

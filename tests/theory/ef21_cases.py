@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from gradwire.analysis.theory import ef21
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.evidence import Constant, Evidence, Facts
 from gradwire.analysis.theory.lab import Problem, Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic
+from gradwire.analysis.theory.results import ef21
 from gradwire.compressors.feedback import EF21
 from gradwire.compressors.remember import remember
 

@@ -1,7 +1,7 @@
 """Where the bounds without bounded gradients are sharp, and what breaks them."""
 
-from gradwire.analysis.theory import feedback2019 as theory
 from gradwire.analysis.theory.check import Finding
+from gradwire.analysis.theory.results import feedback2019 as theory
 from gradwire.compressors.feedback import ErrorFeedback
 
 from .feedback_instances import Forgetful, constant_gradient, run, shrinking, slope_into_parabola

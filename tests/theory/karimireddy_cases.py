@@ -4,11 +4,11 @@ from functools import cache
 
 import torch
 
-from gradwire.analysis.theory import karimireddy2019 as theory
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.evidence import Evidence
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic
+from gradwire.analysis.theory.results import karimireddy2019 as theory
 from gradwire.compressors.feedback import ErrorFeedback
 from gradwire.compressors.remember import remember
 from gradwire.compressors.spec import parse_scheme

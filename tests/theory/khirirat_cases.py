@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradwire.analysis.theory import khirirat2020
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.evidence import Constant, Evidence, Facts
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import Given, NoisyQuadratic
+from gradwire.analysis.theory.results import khirirat2020
 from gradwire.compressors.adaptive import CAT
 from gradwire.compressors.base import Scheme, State, Turn
 from gradwire.compressors.decoded import Decoded

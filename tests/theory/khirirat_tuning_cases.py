@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradwire.analysis.theory import khirirat2020_tuning as tuning
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import khirirat2020_tuning as tuning
 from gradwire.compressors.adaptive import CAT
 
 from .faultyschemes import GenerousCAT, GreedyCAT, UnscaledCAT

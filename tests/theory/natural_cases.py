@@ -2,10 +2,10 @@
 
 import torch
 
-from gradwire.analysis.theory import natural2019
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic, PulledQuadratic
+from gradwire.analysis.theory.results import natural2019
 from gradwire.compressors.base import Scheme
 from gradwire.compressors.spec import parse_scheme
 

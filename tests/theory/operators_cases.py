@@ -1,8 +1,8 @@
 """Where the statements about every scheme's operator are sharp, and what breaks them."""
 
-from gradwire.analysis.theory import operators
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import operators
 from gradwire.compressors.base import Scheme
 from gradwire.compressors.quantizers.natural import Natural
 from gradwire.compressors.quantizers.qsgd import QSGD

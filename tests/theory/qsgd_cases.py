@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gradwire.analysis.theory import qsgd2017
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import qsgd2017
 from gradwire.compressors.quantizers.qsgd import QSGD
 
 from .faultyschemes import LargestNormQSGD, WrongWayQSGD

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from gradwire.analysis.theory import qsgd2017_convergence as qsgd
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.evidence import Constant, Evidence, Facts
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import Given
+from gradwire.analysis.theory.results import qsgd2017_convergence as qsgd
 from gradwire.compressors.base import Scheme
 from gradwire.compressors.spec import parse_scheme
 

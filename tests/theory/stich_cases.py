@@ -2,9 +2,9 @@
 
 import torch
 
-from gradwire.analysis.theory import stich2018 as theory
 from gradwire.analysis.theory.check import Finding
 from gradwire.analysis.theory.problems import NoisyQuadratic
+from gradwire.analysis.theory.results import stich2018 as theory
 
 from .feedback_instances import Loud, constant_gradient, jumping, run, shrinking
 

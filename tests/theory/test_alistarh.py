@@ -9,10 +9,10 @@ import sympy
 import torch
 from torch import Tensor
 
-from gradwire.analysis.theory import alistarh2018 as theory
 from gradwire.analysis.theory.check import Finding, Verdict, judge
 from gradwire.analysis.theory.evidence import Constant, Evidence, Facts
 from gradwire.analysis.theory.problems import Given, NoisyQuadratic
+from gradwire.analysis.theory.results import alistarh2018 as theory
 from gradwire.compressors.spec import parse_scheme
 
 from .feedback_instances import constant_gradient, run, shrinking

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from gradwire.analysis.theory import atomo2018
-from gradwire.analysis.theory.atomo2018 import least_second_moment, s_balanced, water_level
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import atomo2018
+from gradwire.analysis.theory.results.atomo2018 import least_second_moment, s_balanced, water_level
 from gradwire.compressors.lowrank.atomo import Atomo
 from gradwire.compressors.quantizers.qsgd import QSGD
 from gradwire.compressors.quantizers.terngrad import TernGrad

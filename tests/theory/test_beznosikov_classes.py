@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import sympy
 
-from gradwire.analysis.theory.beznosikov_classes import (
+from gradwire.analysis.theory.check import Verdict, judge
+from gradwire.analysis.theory.constants import standard_vectors
+from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results.beznosikov_classes import (
     OPERATOR_CHECKS,
     from_b1,
     from_b2,
@@ -12,9 +15,6 @@ from gradwire.analysis.theory.beznosikov_classes import (
     measured_classes,
     stated_classes,
 )
-from gradwire.analysis.theory.check import Verdict, judge
-from gradwire.analysis.theory.constants import standard_vectors
-from gradwire.analysis.theory.probe import Probe
 from gradwire.compressors.spec import parse_scheme
 
 RNG = np.random.default_rng(8)

@@ -7,11 +7,11 @@ import pytest
 import sympy
 import torch
 
-from gradwire.analysis.theory import beznosikov_rates as rates
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.probe import Probe
 from gradwire.analysis.theory.problems import NoisyQuadratic, three_pulls
+from gradwire.analysis.theory.results import beznosikov_rates as rates
 from gradwire.compressors.spec import parse_scheme
 
 from .beznosikov_rates_cases import SCALED, UNSCALED, bowl

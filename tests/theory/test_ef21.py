@@ -8,11 +8,11 @@ import sympy
 import torch
 from scipy.optimize import minimize_scalar
 
-from gradwire.analysis.theory import ef21
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.evidence import Constant
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic, three_pulls
+from gradwire.analysis.theory.results import ef21
 from gradwire.compressors.spec import parse_scheme
 
 from .ef21_cases import ALPHA, largest, shrinking

@@ -8,9 +8,9 @@ import pytest
 import sympy
 import torch
 
-from gradwire.analysis.theory import feedback2019 as theory
 from gradwire.analysis.theory.check import Finding, Verdict, judge
 from gradwire.analysis.theory.problems import NoisyQuadratic
+from gradwire.analysis.theory.results import feedback2019 as theory
 from gradwire.compressors.spec import parse_scheme
 
 from .feedback_instances import absolute_value, run, shrinking

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gradwire.analysis.theory import alistarh2018, feedback2019, karimireddy2019, stich2018
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.evidence import Evidence
 from gradwire.analysis.theory.problems import NoisyQuadratic, Sampled
+from gradwire.analysis.theory.results import alistarh2018, feedback2019, karimireddy2019, stich2018
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.tasks.logistic import Logistic
 

@@ -9,11 +9,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from gradwire.analysis.theory import karimireddy2019 as theory
 from gradwire.analysis.theory.check import Finding, Verdict, judge
 from gradwire.analysis.theory.evidence import Constant, Evidence, Facts
 from gradwire.analysis.theory.lab import Problem, Trial
 from gradwire.analysis.theory.problems import Given, NoisyQuadratic
+from gradwire.analysis.theory.results import karimireddy2019 as theory
 from gradwire.compressors.keys import Purpose, stream
 from gradwire.compressors.spec import parse_scheme
 

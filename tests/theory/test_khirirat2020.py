@@ -9,12 +9,12 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
-from gradwire.analysis.theory import khirirat2020
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.evidence import Constant
 from gradwire.analysis.theory.lab import Trial
-from gradwire.analysis.theory.needs import rounding
 from gradwire.analysis.theory.problems import NoisyQuadratic
+from gradwire.analysis.theory.results import khirirat2020
+from gradwire.analysis.theory.results.needs import rounding
 from gradwire.compressors.adaptive import CAT
 from gradwire.compressors.spec import parse_scheme
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from gradwire.analysis.theory import khirirat2020_tuning as tuning
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import khirirat2020_tuning as tuning
 from gradwire.compressors.adaptive import CAT
 from gradwire.compressors.spec import parse_scheme
 

@@ -5,11 +5,11 @@ import pytest
 import sympy
 import torch
 
-from gradwire.analysis.theory import natural2019
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.lab import Trial
-from gradwire.analysis.theory.needs import drawn_apart, variance_share
 from gradwire.analysis.theory.problems import NoisyQuadratic, PulledQuadratic
+from gradwire.analysis.theory.results import natural2019
+from gradwire.analysis.theory.results.needs import drawn_apart, variance_share
 from gradwire.compressors.spec import parse_scheme
 
 from .faulty import posing

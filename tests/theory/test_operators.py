@@ -8,12 +8,12 @@ import torch
 from scipy import stats
 from scipy.optimize import brentq
 
-from gradwire.analysis.theory import operators
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.constants import constants, search, standard_vectors
 from gradwire.analysis.theory.limits import hoeffding, of_draws, skewed, student
 from gradwire.analysis.theory.probe import Probe, apply, draws_lots
 from gradwire.analysis.theory.registry import OPERATOR_CHECKS
+from gradwire.analysis.theory.results import operators
 from gradwire.compressors.base import Turn
 from gradwire.compressors.drivers import Item, StackedDriver
 from gradwire.compressors.registry import SCHEMES

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gradwire.analysis.theory import alistarh2018, feedback2019, karimireddy2019, stich2018
 from gradwire.analysis.theory.registry import STATEMENTS
+from gradwire.analysis.theory.results import alistarh2018, feedback2019, karimireddy2019, stich2018
 
 PAGES = Path(__file__).parents[2] / "docs/background/theory"
 

@@ -8,9 +8,9 @@ import pytest
 import sympy
 from scipy.optimize import minimize_scalar
 
-from gradwire.analysis.theory import qsgd2017
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import qsgd2017
 from gradwire.compressors.quantizers.qsgd import QSGD
 from gradwire.compressors.spec import parse_scheme
 

@@ -7,10 +7,10 @@ import pytest
 import sympy
 import torch
 
-from gradwire.analysis.theory import qsgd2017_convergence as qsgd
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic, Sampled
+from gradwire.analysis.theory.results import qsgd2017_convergence as qsgd
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.tasks.quadratic import Quadratic
 

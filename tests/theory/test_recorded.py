@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gradwire.analysis.folder import write_run
-from gradwire.analysis.theory import karimireddy2019
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.recorded import evidence_of, landscapes_of
+from gradwire.analysis.theory.results import karimireddy2019
 from gradwire.compressors.errors import InputError
 from gradwire.sim.experiment import validate_experiment
 from gradwire.sim.recorded import MEANINGS, read_record

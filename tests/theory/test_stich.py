@@ -7,10 +7,10 @@ import pytest
 import sympy
 import torch
 
-from gradwire.analysis.theory import stich2018 as theory
 from gradwire.analysis.theory.check import Finding, Verdict, judge
 from gradwire.analysis.theory.evidence import Evidence
 from gradwire.analysis.theory.problems import NoisyQuadratic
+from gradwire.analysis.theory.results import stich2018 as theory
 from gradwire.compressors.spec import parse_scheme
 
 from .feedback_instances import constant_gradient, run, shrinking

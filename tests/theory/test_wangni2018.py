@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize
 
-from gradwire.analysis.theory import wangni2018
-from gradwire.analysis.theory.atomo2018 import water_level
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
-from gradwire.analysis.theory.wangni2018 import approximate_sparsity, closed_form, greedy
+from gradwire.analysis.theory.results import wangni2018
+from gradwire.analysis.theory.results.atomo2018 import water_level
+from gradwire.analysis.theory.results.wangni2018 import approximate_sparsity, closed_form, greedy
 from gradwire.compressors.sparsifiers.wangni import Wangni
 from gradwire.compressors.spec import parse_scheme
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from gradwire.analysis.theory import wangni2018
 from gradwire.analysis.theory.check import Floats
 from gradwire.analysis.theory.constants import standard_vectors
 from gradwire.analysis.theory.probe import Probe
+from gradwire.analysis.theory.results import wangni2018
 from gradwire.compressors.sparsifiers.wangni import Wangni
 
 from .faultyschemes import clipped_and_filled

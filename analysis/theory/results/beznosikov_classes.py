@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .check import Check, Condition, Finding, Floats, Statement
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..probe import Probe
 from .operators import of_vectors, plain, refused, stated_errors
-from .probe import Probe
 
 _PAPER = "Beznosikov et al. 2020"
 

@@ -7,8 +7,8 @@ same. A constant step gamma < 1 / L is written as 1 / (L + 1 / c).
 
 import numpy as np
 
-from .check import Check, Condition, Finding, Floats, Statement, at_most
-from .evidence import Evidence
+from ..check import Check, Condition, Finding, Floats, Statement, at_most
+from ..evidence import Evidence
 from .natural2019 import noise
 from .needs import (
     at_every_iterate,

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...compressors.base import Codec
-from ...compressors.quantizers.signs import ScaledSign
-from ...compressors.sparsifiers.topk import TopK
-from .check import Check, Condition, Finding, Floats, Statement, at_most
+from ....compressors.base import Codec
+from ....compressors.quantizers.signs import ScaledSign
+from ....compressors.sparsifiers.topk import TopK
+from ..check import Check, Condition, Finding, Floats, Statement, at_most
+from ..evidence import Evidence
 from .conditions import (
     contracts_every_vector,
     feedback_conditions,
@@ -23,7 +24,6 @@ from .conditions import (
     smooth,
     strongly_convex,
 )
-from .evidence import Evidence
 from .sides import Ints, checkpoints, distance2, paired, relative, running_means, start_gap
 
 _PAPER = "Alistarh et al. 2018"

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...compressors.adaptive import CAT
-from ...compressors.sparsifiers.selection import top_k
-from ...compressors.sparsifiers.topk import TopK
+from ....compressors.adaptive import CAT
+from ....compressors.sparsifiers.selection import top_k
+from ....compressors.sparsifiers.topk import TopK
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..probe import Probe
 from .atomo2018 import least_second_moment
-from .check import Check, Condition, Finding, Floats, Statement
 from .operators import of_vectors, plain, refused
-from .probe import Probe
 from .qsgd2017 import energies
 
 _PAPER = "Khirirat et al. 2020"

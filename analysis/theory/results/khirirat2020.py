@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...compressors.adaptive import CAT
-from ...compressors.base import Scheme, kept
-from ...compressors.sparsifiers.topk import TopK
-from ...compressors.sparsifiers.waterfill import probabilities
-from .check import Check, Condition, Finding, Floats, Statement
-from .evidence import Evidence
+from ....compressors.adaptive import CAT
+from ....compressors.base import Scheme, kept
+from ....compressors.sparsifiers.topk import TopK
+from ....compressors.sparsifiers.waterfill import probabilities
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..evidence import Evidence
 from .needs import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, paired, refused, rounding
 
 _PAPER = "Khirirat et al. 2020"

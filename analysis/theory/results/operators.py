@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...compressors.sparsifiers.aligned import AlignedSparsifier
-from .check import Check, Condition, Finding, Floats, Statement
-from .probe import Probe
+from ....compressors.sparsifiers.aligned import AlignedSparsifier
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..probe import Probe
 
 _ROUNDING = 1e-12
 """What float64 may be off an expectation, in units of the vector's largest entry."""

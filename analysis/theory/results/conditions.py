@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ...compressors.base import Codec
-from ...compressors.feedback import ErrorFeedback
-from ...compressors.remember import Remembering
-from .check import Condition, at_most
-from .evidence import Constant, Evidence
+from ....compressors.base import Codec
+from ....compressors.feedback import ErrorFeedback
+from ....compressors.remember import Remembering
+from ..check import Condition, at_most
+from ..evidence import Constant, Evidence
 
 
 def feedback_conditions(evidence: Evidence) -> tuple[Condition, ...]:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ...compressors.base import Codec, Scheme
-from ...compressors.quantizers.dense import Dense
-from .check import Condition, Finding, Floats, Statement
-from .evidence import Constant, Evidence
+from ....compressors.base import Codec, Scheme
+from ....compressors.quantizers.dense import Dense
+from ..check import Condition, Finding, Floats, Statement
+from ..evidence import Constant, Evidence
 
 
 def rounding(evidence: Evidence) -> float:

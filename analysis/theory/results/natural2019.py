@@ -6,8 +6,8 @@ w = omega where all draw the same: alpha = (1 / N + w) sigma^2 + w zeta^2 and be
 
 import numpy as np
 
-from .check import Check, Condition, Finding, Statement
-from .evidence import Constant, Evidence
+from ..check import Check, Condition, Finding, Statement
+from ..evidence import Constant, Evidence
 from .needs import (
     at_every_iterate,
     checkpoints,

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from .check import ROUNDING, Check, Condition, Finding, Floats, Statement, at_most
+from ..check import ROUNDING, Check, Condition, Finding, Floats, Statement, at_most
+from ..evidence import Evidence
 from .conditions import (
     feedback_conditions,
     iterates_kept,
@@ -18,7 +19,6 @@ from .conditions import (
     smooth,
     strongly_convex,
 )
-from .evidence import Evidence
 from .sides import Ints, at_averages, checkpoints, distance2, paired, running_means, suboptimality
 
 _PAPER = "Stich et al. 2018"

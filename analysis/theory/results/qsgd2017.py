@@ -6,12 +6,12 @@ from math import ceil, log2, sqrt
 import numpy as np
 import torch
 
-from ...compressors.base import State, Turn
-from ...compressors.payload import Ragged
-from ...compressors.quantizers.qsgd import QSGD
-from .check import Check, Condition, Finding, Floats, Statement
+from ....compressors.base import State, Turn
+from ....compressors.payload import Ragged
+from ....compressors.quantizers.qsgd import QSGD
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..probe import UNIT, Probe
 from .operators import of_errors, of_vectors, plain, refused
-from .probe import UNIT, Probe
 
 _PAPER = "Alistarh et al. 2017"
 

@@ -8,15 +8,15 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ...compressors.adaptive import CAT
-from ...compressors.lowrank.atomo import Atomo
-from ...compressors.quantizers.qsgd import QSGD
-from ...compressors.quantizers.terngrad import TernGrad
-from ...compressors.sparsifiers.wangni import Wangni
-from ...compressors.sparsifiers.waterfill import probabilities
-from .check import Check, Condition, Finding, Floats, Statement
+from ....compressors.adaptive import CAT
+from ....compressors.lowrank.atomo import Atomo
+from ....compressors.quantizers.qsgd import QSGD
+from ....compressors.quantizers.terngrad import TernGrad
+from ....compressors.sparsifiers.wangni import Wangni
+from ....compressors.sparsifiers.waterfill import probabilities
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..probe import Probe
 from .operators import of_vectors, plain, refused
-from .probe import Probe
 from .qsgd2017 import energies
 
 _PAPER = "Wang et al. 2018"

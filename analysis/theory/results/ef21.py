@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...compressors.base import Codec
-from .check import Check, Condition, Finding, Statement, at_most
-from .evidence import Evidence
+from ....compressors.base import Codec
+from ..check import Check, Condition, Finding, Statement, at_most
+from ..evidence import Evidence
 from .needs import (
     at_every_iterate,
     checkpoints,

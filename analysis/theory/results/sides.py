@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .check import Floats
-from .evidence import Evidence
+from ..check import Floats
+from ..evidence import Evidence
 
 Ints = NDArray[np.int64]
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...compressors.base import Scheme, kept
-from ...compressors.sparsifiers.topk import TopK
-from .check import Check, Condition, Finding, Statement, at_most
-from .evidence import Evidence
+from ....compressors.base import Scheme, kept
+from ....compressors.sparsifiers.topk import TopK
+from ..check import Check, Condition, Finding, Statement, at_most
+from ..evidence import Evidence
 from .needs import (
     alone,
     at_every_iterate,

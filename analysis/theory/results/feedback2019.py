@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .check import Check, Condition, Finding, Floats, Statement, at_most
+from ..check import Check, Condition, Finding, Floats, Statement, at_most
+from ..evidence import Evidence
 from .conditions import feedback_conditions, gradients_measured, smooth
-from .evidence import Evidence
 from .sides import Ints, checkpoints, paired, running_means, start_gap
 
 _PAPER = "Stich and Karimireddy 2019"

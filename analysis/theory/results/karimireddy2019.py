@@ -6,7 +6,8 @@ and means over workers of their squared norms: the proofs carry over by convexit
 
 import numpy as np
 
-from .check import Check, Finding, Floats, Statement
+from ..check import Check, Finding, Floats, Statement
+from ..evidence import Evidence
 from .conditions import (
     contracts_every_vector,
     convex,
@@ -17,7 +18,6 @@ from .conditions import (
     optimum_known,
     smooth,
 )
-from .evidence import Evidence
 from .sides import Ints, at_averages, checkpoints, relative, running_means, start_gap
 
 _PAPER = "Karimireddy et al. 2019"

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 
-from ...compressors.sparsifiers.waterfill import probabilities
+from ....compressors.sparsifiers.waterfill import probabilities
+from ..check import Check, Condition, Finding, Floats, Statement
+from ..probe import Probe
 from .atomo2018 import Solver, budget_of
-from .check import Check, Condition, Finding, Floats, Statement
 from .operators import plain, refused
-from .probe import Probe
 
 _PAPER = "Wangni et al. 2018"
 _RIVALS = 200

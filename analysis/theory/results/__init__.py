@@ -1,0 +1,1 @@
+"""Results of theory as checks, one file a paper, and what their statements share."""

@@ -20,7 +20,7 @@ from .problems import NoisyQuadratic, PulledQuadratic, Sampled, three_pulls
 from .rates import Rate, RateError, measured_rate, prediction
 from .registry import OPERATOR_CHECKS, RUN_CHECKS
 from .results.ef21 import factors
-from .results.needs import drawn_apart
+from .results.workers import drawn_apart
 
 _DIMENSION = 20
 

@@ -133,7 +133,7 @@ def test_workers_with_objectives_of_their_own():
     assert verdict(ef21.nonconvex(evidence))[0] == Verdict.HOLDS
     assert verdict(ef21.pl(evidence))[0] == Verdict.HOLDS
     unknown = replace(evidence, facts=replace(evidence.facts, own_smoothness=None))
-    reason = "L_i of the workers' own objectives is not known"
+    reason = "L_i of the workers' own objectives: there is none, or it is not known"
     assert verdict(ef21.nonconvex(unknown)) == (Verdict.NOT_APPLICABLE, reason)
 
 

@@ -9,7 +9,7 @@ from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.lab import Trial
 from gradwire.analysis.theory.problems import NoisyQuadratic, PulledQuadratic
 from gradwire.analysis.theory.results import natural2019
-from gradwire.analysis.theory.results.needs import drawn_apart, variance_share
+from gradwire.analysis.theory.results.workers import drawn_apart, variance_share
 from gradwire.compressors.spec import parse_scheme
 
 from .faulty import posing
@@ -58,7 +58,7 @@ def test_sharp_from_the_optimum(pulls):
     exact = np.cumsum(expected) / np.arange(1, steps + 1)
     assert judged.measured[-1] == pytest.approx(exact[-1], rel=0.08)
     assert exact[-1] / found.bound[-1] > 0.95
-    assert found.values.shape == (30, 6)
+    assert found.values.shape == (30, 8)
 
 
 def test_workers_that_draw_together_vary_as_one():

@@ -14,18 +14,8 @@ from ....compressors.base import Scheme, kept
 from ....compressors.sparsifiers.topk import TopK
 from ..check import Check, Condition, Finding, Statement, at_most
 from ..evidence import Evidence
-from .needs import (
-    alone,
-    at_every_iterate,
-    checkpoints,
-    exact_gradients,
-    known,
-    least_known,
-    memoryless,
-    refused,
-    rounding,
-    steady,
-)
+from .conditions import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, refused, steady
+from .sides import as_steps, checkpoints
 
 _PAPER = "Beznosikov et al. 2020"
 
@@ -174,11 +164,11 @@ def _rate(evidence: Evidence, statement: Statement, share: tuple[float, float] |
 
 
 def _decay(evidence: Evidence, statement: Statement, conditions: tuple[Condition, ...], gain: float) -> Finding:
-    counts = checkpoints(evidence.steps)
+    ends = checkpoints(evidence.steps)
     below = evidence.stack("loss") - evidence.facts.least.value
-    bound = (1 - gain) ** counts * float(below[:, 0].mean())
-    slack = rounding(evidence) * float(np.abs(evidence.stack("loss")[:, 0]).max())
-    return evidence.finding(statement, conditions, counts, below[:, counts.astype(int)], bound, slack)
+    bound = (1 - gain) ** as_steps(ends) * float(below[:, 0].mean())
+    slack = evidence.facts.rounding * float(np.abs(evidence.stack("loss")[:, 0]).max())
+    return evidence.finding(statement, conditions, as_steps(ends), below[:, ends], bound, slack)
 
 
 def _mu(evidence: Evidence) -> float:

@@ -1,11 +1,11 @@
-"""What statements about error feedback presuppose of a scheme, of a problem and of what was recorded."""
+"""What statements presuppose of a scheme, of a problem and of what was recorded."""
 
 import numpy as np
 
 from ....compressors.base import Codec
 from ....compressors.feedback import ErrorFeedback
 from ....compressors.remember import Remembering
-from ..check import Condition, at_most
+from ..check import Condition, Finding, Statement, at_most
 from ..evidence import Constant, Evidence
 
 
@@ -106,3 +106,44 @@ def known(what: str, constant: Constant | None) -> Condition:
         return Condition(f"{what}: there is none, or it is not known", False)
     sure = constant.how != "sampled"
     return Condition(f"{what} = {constant.value:.4g}" + ("" if sure else ", only estimated"), sure or None)
+
+
+def least_known(evidence: Evidence) -> Condition:
+    """Return the condition that f* itself is known, not only a lower bound of f."""
+    return Condition("f* is known", evidence.facts.least.how == "exact")
+
+
+def at_every_iterate(evidence: Evidence, *names: str) -> Condition:
+    """Return the condition that quantities of the trace were measured at every iterate."""
+    measured = all(not bool(np.isnan(evidence.stack(name)).any()) for name in names)
+    return Condition("f and its gradient are measured at every step", measured)
+
+
+def alone(evidence: Evidence) -> Condition:
+    """Return the condition that there is one worker."""
+    return Condition("a single worker", evidence.workers == 1)
+
+
+def memoryless(evidence: Evidence) -> Condition:
+    """Return the condition that the scheme remembers nothing."""
+    return Condition("no memory around the scheme", evidence.memory == "none")
+
+
+def exact_gradients(evidence: Evidence) -> Condition:
+    """Return the condition that the workers' mean gradient is that of f at every step, to rounding."""
+    off, whole = evidence.stack("mean_noise2"), evidence.facts.rounding**2 * evidence.stack("own2")
+    if np.isnan(off).any():
+        return Condition("gradients without noise, as far as f's is known", holds=False)
+    return Condition("gradients without noise", bool(np.all(off <= whole)))
+
+
+def refused(statement: Statement, evidence: Evidence, conditions: tuple[Condition, ...]) -> Finding | None:
+    """Return a finding without sides if a condition does not hold, else None."""
+    if any(condition.holds is False for condition in conditions):
+        return Finding(statement, evidence.subject, conditions)
+    return None
+
+
+def steady(evidence: Evidence) -> tuple[Condition, ...]:
+    """Return the conditions that the learning rate is constant, and above 0."""
+    return evidence.constant_rate(), Condition("a learning rate above 0", bool(np.all(evidence.lr > 0)))

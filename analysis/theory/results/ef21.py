@@ -12,19 +12,9 @@ import numpy as np
 from ....compressors.base import Codec
 from ..check import Check, Condition, Finding, Statement, at_most
 from ..evidence import Evidence
-from .needs import (
-    at_every_iterate,
-    checkpoints,
-    exact_gradients,
-    known,
-    least_known,
-    own_smoothness,
-    paired,
-    refused,
-    rounding,
-    running_mean,
-    steady,
-)
+from .conditions import at_every_iterate, exact_gradients, known, least_known, refused, steady
+from .sides import as_steps, checkpoints, paired, running_means
+from .workers import own_smoothness
 
 _PAPER = "Richtárik et al. 2021"
 
@@ -84,11 +74,10 @@ def lemma(evidence: Evidence) -> Finding:
         return none
     theta, beta = factors(1 - evidence.error)
     error, moved = evidence.stack("lost2"), evidence.stack("own_turned2")[:, :-1]
-    steps = np.arange(1.0, evidence.steps) if evidence.exact else checkpoints(evidence.steps - 1)
-    some = steps.astype(int) - 1
-    values, bound = paired(error[:, 1:][:, some], ((1 - theta) * error[:, :-1] + beta * moved)[:, some])
-    slack = rounding(evidence) * float(evidence.stack("own2").max())
-    return evidence.finding(LEMMA, conditions, steps, values, bound, slack)
+    steps = np.arange(1, evidence.steps) if evidence.exact else checkpoints(evidence.steps - 1)
+    left, right = error[:, steps], (1 - theta) * error[:, steps - 1] + beta * moved[:, steps - 1]
+    slack = evidence.facts.rounding * float(evidence.stack("own2").max())
+    return evidence.finding(LEMMA, conditions, steps.astype(float), paired(left, right), right.mean(axis=0), slack)
 
 
 def nonconvex(evidence: Evidence) -> Finding:
@@ -97,8 +86,8 @@ def nonconvex(evidence: Evidence) -> Finding:
     if (none := refused(NONCONVEX, evidence, conditions)) is not None:
         return none
     gamma, theta = float(evidence.lr[0]), factors(1 - evidence.error).theta
-    counts = checkpoints(evidence.steps)
-    values = running_mean(evidence.stack("gradient2")[:, :-1])[:, counts.astype(int) - 1]
+    ends = checkpoints(evidence.steps)
+    counts, values = as_steps(ends), running_means(evidence.stack("gradient2")[:, :-1], ends)
     start = float(evidence.stack("loss")[:, 0].mean()) - evidence.facts.least.value
     first = float(evidence.stack("lost2")[:, 0].mean())
     return evidence.finding(
@@ -125,10 +114,10 @@ def pl(evidence: Evidence) -> Finding:
         return none
     below = evidence.stack("loss")[:, :-1] - evidence.facts.least.value
     lyapunov = below + gamma / theta * evidence.stack("lost2")
-    counts = checkpoints(evidence.steps - 1)
-    bound = (1 - gamma * mu.value) ** counts * float(lyapunov[:, 0].mean())
-    slack = rounding(evidence) * float(np.abs(evidence.stack("loss")[:, 0]).max())
-    return evidence.finding(PL, conditions, counts, lyapunov[:, counts.astype(int)], bound, slack)
+    ends = checkpoints(evidence.steps - 1)
+    bound = (1 - gamma * mu.value) ** as_steps(ends) * float(lyapunov[:, 0].mean())
+    slack = evidence.facts.rounding * float(np.abs(evidence.stack("loss")[:, 0]).max())
+    return evidence.finding(PL, conditions, as_steps(ends), lyapunov[:, ends], bound, slack)
 
 
 def _contraction(evidence: Evidence) -> tuple[Condition, ...]:

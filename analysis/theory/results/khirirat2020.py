@@ -18,7 +18,8 @@ from ....compressors.sparsifiers.topk import TopK
 from ....compressors.sparsifiers.waterfill import probabilities
 from ..check import Check, Condition, Finding, Floats, Statement
 from ..evidence import Evidence
-from .needs import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, paired, refused, rounding
+from .conditions import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, refused
+from .sides import checkpoints, paired
 
 _PAPER = "Khirirat et al. 2020"
 _QUADRATIC = "f = L/2 ||x||^2"
@@ -249,7 +250,7 @@ def _fractions(evidence: Evidence) -> Floats:
     """Return the fraction at every step of every run, [R, S]."""
     gradient = evidence.facts.gradient
     assert gradient is not None
-    narrow = rounding(evidence) > 1e-12
+    narrow = evidence.facts.rounding > 1e-12
     rows = []
     for trace in evidence.traces:
         assert trace.position is not None
@@ -277,9 +278,9 @@ def _descent(evidence: Evidence, statement: Statement, what: str, operators: tup
     right = loss[:, :-1] - _gains(evidence) * gradient2 / (2 * _smoothness(evidence))
     steps, left = _counts(evidence), loss[:, 1:]
     if statement.kind == "expectation":
-        some = np.unique(np.rint(np.geomspace(1, evidence.steps, 6))).astype(int) - 1
+        some = checkpoints(evidence.steps) - 1
         steps, left, right = steps[some], left[:, some], right[:, some]
-        values, bound = paired(left, right)
+        values, bound = paired(left, right), right.mean(axis=0)
     else:
         values, bound = _tightest(left, right)
     return evidence.finding(statement, conditions, steps, values, bound, slack=_slack(evidence))
@@ -332,7 +333,7 @@ def _counts(evidence: Evidence) -> Floats:
 
 def _slack(evidence: Evidence) -> float:
     """Return the rounding of sums of the size of the first loss."""
-    return rounding(evidence) * float(np.abs(evidence.stack("loss")[:, 0]).max())
+    return evidence.facts.rounding * float(np.abs(evidence.stack("loss")[:, 0]).max())
 
 
 _LEVELS = 0.9 ** np.arange(1.0, 61)

@@ -8,17 +8,9 @@ import numpy as np
 
 from ..check import Check, Condition, Finding, Statement
 from ..evidence import Constant, Evidence
-from .needs import (
-    at_every_iterate,
-    checkpoints,
-    heterogeneity,
-    known,
-    memoryless,
-    refused,
-    running_mean,
-    steady,
-    variance_share,
-)
+from .conditions import at_every_iterate, known, memoryless, refused, steady
+from .sides import as_steps, checkpoints, running_means
+from .workers import heterogeneity, variance_share
 
 SGD = Statement(
     name="natural.sgd",
@@ -62,8 +54,8 @@ def sgd(evidence: Evidence) -> Finding:
     conditions = (*conditions, small)
     if (none := refused(SGD, evidence, conditions)) is not None:
         return none
-    counts = checkpoints(evidence.steps)
-    values = running_mean(evidence.stack("gradient2")[:, :-1])[:, counts.astype(int) - 1]
+    ends = checkpoints(evidence.steps)
+    counts, values = as_steps(ends), running_means(evidence.stack("gradient2")[:, :-1], ends)
     start = float(evidence.stack("loss")[:, 0].mean()) - facts.least.value
     bound = 2 * start / (gamma * (2 - reach) * counts) + alpha * smoothness * gamma / (2 - reach)
     return evidence.finding(SGD, conditions, counts, values, bound)

@@ -9,18 +9,10 @@ import numpy as np
 
 from ..check import Check, Condition, Finding, Floats, Statement, at_most
 from ..evidence import Evidence
+from .conditions import at_every_iterate, known, least_known, memoryless, refused, steady
 from .natural2019 import noise
-from .needs import (
-    at_every_iterate,
-    checkpoints,
-    known,
-    least_known,
-    memoryless,
-    refused,
-    running_mean,
-    steady,
-    variance_share,
-)
+from .sides import Ints, as_steps, checkpoints, running_means
+from .workers import variance_share
 
 _PAPER = "Alistarh et al. 2017"
 
@@ -62,7 +54,7 @@ def convex(evidence: Evidence) -> Finding:
     if (none := refused(CONVEX, evidence, conditions)) is not None:
         return none
     bound = np.array([(2 * chosen_for * radius2 / steps) ** 0.5 + smoothness * radius2 / steps])
-    return evidence.finding(CONVEX, conditions, np.array([float(steps)]), _means(evidence)[:, -1:], bound)
+    return evidence.finding(CONVEX, conditions, np.array([float(steps)]), _means(evidence, np.array([steps])), bound)
 
 
 def any_step(evidence: Evidence) -> Finding:
@@ -78,10 +70,11 @@ def any_step(evidence: Evidence) -> Finding:
     conditions = (*conditions, below)
     if (none := refused(ANY_STEP, evidence, conditions)) is not None:
         return none
-    counts = checkpoints(evidence.steps)
+    ends = checkpoints(evidence.steps)
     floor = variance / (2 * spare) if variance else 0.0
-    values = _means(evidence)[:, counts.astype(int) - 1]
-    return evidence.finding(ANY_STEP, conditions, counts, values, _radius2(evidence) / (2 * gamma * counts) + floor)
+    values = _means(evidence, ends)
+    bound = _radius2(evidence) / (2 * gamma * as_steps(ends)) + floor
+    return evidence.finding(ANY_STEP, conditions, as_steps(ends), values, bound)
 
 
 def _conditions(evidence: Evidence) -> tuple[Condition, ...]:
@@ -125,9 +118,9 @@ def _radius2(evidence: Evidence) -> float:
     return max(float(np.square(x - optimum).sum()) for x in starts)
 
 
-def _means(evidence: Evidence) -> Floats:
-    """Return the mean suboptimality of x_1, ..., x_T for all T, [R, S]."""
-    return running_mean(evidence.stack("loss")[:, 1:] - evidence.facts.least.value)
+def _means(evidence: Evidence, ends: Ints) -> Floats:
+    """Return the mean suboptimality of x_1, ..., x_T for each T of ``ends``, [R, K]."""
+    return running_means(evidence.stack("loss")[:, 1:] - evidence.facts.least.value, ends)
 
 
 CHECKS = (Check(CONVEX, convex), Check(ANY_STEP, any_step))

@@ -14,6 +14,11 @@ def checkpoints(steps: int, most: int = 8) -> Ints:
     return np.unique(np.geomspace(1, steps, most).round().astype(np.int64))
 
 
+def as_steps(ends: Ints) -> Floats:
+    """Return numbers of steps as a finding holds them."""
+    return ends.astype(np.float64)
+
+
 def running_means(rows: Floats, ends: Ints) -> Floats:
     """Return the means of the first T columns of [R, S], for each T of ``ends``: [R, K]."""
     means: Floats = np.cumsum(rows, axis=1)[:, ends - 1] / ends

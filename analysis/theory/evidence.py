@@ -160,8 +160,3 @@ class Evidence:
     def constant_rate(self) -> Condition:
         """Return the condition that the learning rate is constant."""
         return Condition("a constant learning rate", bool(np.ptp(self.lr) == 0))
-
-    def smooth(self) -> Condition:
-        """Return the condition that the objective is smooth; if not, it says which operations are not."""
-        rough = f": it has {', '.join(self.facts.rough)}" if self.facts.rough else ""
-        return Condition(f"a smooth objective{rough}", self.facts.smoothness is not None)

@@ -144,6 +144,9 @@ def test_numbers_of_steps_need_the_step_1_over_l_and_a_run_that_is_long_enough()
 def test_a_smoothness_known_from_samples_decides_nothing():
     evidence = bowl("topk(density=0.25)", (0.4,) * 5)
     sampled = replace(evidence, facts=replace(evidence.facts, smoothness=Constant(2.0, "sampled")))
-    assert verdict(khirirat2020.sparsified(sampled)) == (Verdict.NOT_REFUTED, "L = 2, only estimated")
+    assert verdict(khirirat2020.sparsified(sampled)) == (
+        Verdict.NOT_REFUTED,
+        "a smooth objective, its L = 2, only estimated",
+    )
     wrong = replace(evidence, facts=replace(evidence.facts, smoothness=Constant(0.2, "sampled")))
     assert verdict(khirirat2020.sparsified(wrong))[0] == Verdict.INCONCLUSIVE

@@ -14,7 +14,17 @@ from ....compressors.base import Scheme, kept
 from ....compressors.sparsifiers.topk import TopK
 from ..check import Check, Condition, Finding, Statement, at_most
 from ..evidence import Evidence
-from .conditions import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, refused, steady
+from .conditions import (
+    alone,
+    at_every_iterate,
+    exact_gradients,
+    known,
+    least_known,
+    memoryless,
+    refused,
+    smooth,
+    steady,
+)
 from .sides import as_steps, checkpoints
 
 _PAPER = "Beznosikov et al. 2020"
@@ -141,7 +151,7 @@ def _conditions(evidence: Evidence, most: float) -> tuple[Condition, ...]:
         exact_gradients(evidence),
         at_every_iterate(evidence, "loss"),
         *steady(evidence),
-        known("L", facts.smoothness),
+        smooth(evidence),
         known("mu, of the Polyak-Łojasiewicz inequality,", facts.strong_convexity),
         least_known(evidence),
         small,

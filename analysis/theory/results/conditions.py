@@ -68,7 +68,9 @@ def contracts_every_vector(evidence: Evidence) -> Condition:
 
 
 def smooth(evidence: Evidence) -> Condition:
-    """Return the condition that f is smooth, with a known L."""
+    """Return the condition that f is smooth, with a known L; if it is not, it says which operations are not."""
+    if rough := evidence.facts.rough:
+        return Condition(f"a smooth objective: it has {', '.join(rough)}", holds=False)
     return known("a smooth objective, its L", evidence.facts.smoothness)
 
 

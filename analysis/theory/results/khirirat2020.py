@@ -18,7 +18,7 @@ from ....compressors.sparsifiers.topk import TopK
 from ....compressors.sparsifiers.waterfill import probabilities
 from ..check import Check, Condition, Finding, Floats, Statement
 from ..evidence import Evidence
-from .conditions import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, refused
+from .conditions import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, refused, smooth
 from .sides import checkpoints, paired
 
 _PAPER = "Khirirat et al. 2020"
@@ -234,7 +234,7 @@ def _conditions(evidence: Evidence, what: str, operators: tuple[str, ...]) -> tu
         Condition("the model is one unit", len(evidence.shapes) == 1),
         alone(evidence),
         exact_gradients(evidence),
-        known("L", facts.smoothness),
+        smooth(evidence),
         Condition("the gradient can be computed at the recorded iterates", facts.gradient is not None and kept_whole),
         at_every_iterate(evidence, "loss", "gradient2"),
         *facts.conditions,

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..check import Check, Condition, Finding, Floats, Statement, at_most
 from ..evidence import Evidence
-from .conditions import at_every_iterate, known, least_known, memoryless, refused, steady
+from .conditions import at_every_iterate, known, least_known, memoryless, refused, smooth, steady
 from .natural2019 import noise
 from .sides import Ints, as_steps, checkpoints, running_means
 from .workers import variance_share
@@ -87,7 +87,7 @@ def _conditions(evidence: Evidence) -> tuple[Condition, ...]:
         memoryless(evidence),
         Condition("an unbiased scheme", evidence.scheme.unbiased and bool(np.isfinite(evidence.error))),
         Condition("convex", facts.convex),
-        known("L", facts.smoothness),
+        smooth(evidence),
         least_known(evidence),
         Condition("x* is known", facts.optimum is not None),
         Condition("the iterates are kept", all(trace.position is not None for trace in evidence.traces)),

@@ -7,6 +7,7 @@ from gradwire.analysis.folder import write_run
 from gradwire.analysis.theory.check import Verdict, judge
 from gradwire.analysis.theory.recorded import evidence_of, landscapes_of
 from gradwire.analysis.theory.results import karimireddy2019
+from gradwire.analysis.theory.results.conditions import smooth
 from gradwire.compressors.errors import InputError
 from gradwire.sim.experiment import validate_experiment
 from gradwire.sim.recorded import MEANINGS, read_record
@@ -130,8 +131,8 @@ def test_a_network_that_is_not_smooth_says_why(store):
     (one,) = evidence_of(data)
     assert one.facts.value is None
     assert one.facts.least == (0.0, "sampled")
-    assert one.smooth().holds is False
-    assert one.smooth().text == "a smooth objective: it has relu"
+    assert smooth(one).holds is False
+    assert smooth(one).text == "a smooth objective: it has relu"
     assert len(one.shapes) == 6
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ...compressors.base import Scheme
@@ -11,7 +12,7 @@ from ...compressors.spec import parse_scheme
 from ...sim.tasks import Convex, make_task
 from ...sim.training.record import memory_kind
 from .assumptions import Assumption, assumptions
-from .check import SEEDS, Finding
+from .check import SEEDS, Finding, Floats
 from .constants import standard_vectors
 from .evidence import Evidence
 from .lab import Problem, Trial
@@ -83,6 +84,11 @@ def constant(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
     return (min(most, delta * most / (1 - delta) ** 0.5) if delta < 1 else most,) * steps
 
 
+def small(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
+    """Return a fiftieth of the rate of :func:`constant`, at which theorems say something of small neighbourhoods."""
+    return tuple(rate / 50 for rate in constant(scheme, problem, steps))
+
+
 def decreasing(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]:
     """Return Stich's rates 8 / (mu (a + t)), with a = 7 / delta."""
     mu, delta = _strong_convexity(problem), _delta(scheme, problem)
@@ -122,7 +128,9 @@ def estimated(scheme: Scheme, problem: Problem, steps: int) -> tuple[float, ...]
 
 
 Rates = Callable[[Scheme, Problem, int], tuple[float, ...]]
-RATES: dict[str, Rates] = {rates.__name__: rates for rates in (constant, decreasing, inverse, averaged, estimated)}
+RATES: dict[str, Rates] = {
+    rates.__name__: rates for rates in (constant, small, decreasing, inverse, averaged, estimated)
+}
 """Rules for learning rates, by name: a scheme, a problem and the number of steps, to rates."""
 
 
@@ -174,11 +182,28 @@ class RunCase:
         return Trial(problem, scheme, rates, tuple(range(self.seeds))).run()
 
 
+def _matrices(size: int) -> dict[str, Floats]:
+    """Return square matrices of so many entries that have few singular values and no zero."""
+    side = int(size**0.5)
+    signs = np.where(np.arange(side) % 3 < 1, -1.0, 1.0)
+    outer = np.outer(signs, np.linspace(1, 2, side))
+    return {
+        "all ones": np.ones((side, side)),
+        "of rank one": outer,
+        "of rank two": outer + np.outer(signs[::-1], signs),
+    }
+
+
+VECTORS: dict[str, Callable[[int], dict[str, Floats]]] = {"standard": standard_vectors, "matrices": _matrices}
+"""What operators are tried on, of a size."""
+
+
 @dataclass(frozen=True)
 class ProbeCase:
-    """A scheme's operator on the standard vectors, for all checks on operators."""
+    """A scheme's operator on vectors of :data:`VECTORS`, for all checks on operators."""
 
     scheme: str
+    vectors: str = "standard"
     size: int = 100
     draws: int = 1000
 
@@ -189,7 +214,7 @@ class ProbeCase:
 
     def probe(self) -> Probe:
         """Return the scheme and its vectors."""
-        return Probe(parse_scheme(self.scheme), standard_vectors(self.size), self.draws)
+        return Probe(parse_scheme(self.scheme), VECTORS[self.vectors](self.size), self.draws)
 
 
 Case = RunCase | ProbeCase

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ...sim.training.store import Store
 from ..sweep.executors import Executor
-from .cases import Case, ProbeCase, Result, cases_of
+from .cases import Case, ProbeCase, Result, RunCase, cases_of
 from .stored import from_text, key, to_text
 
 SCHEMES = (
@@ -21,23 +21,24 @@ SCHEMES = (
 )
 """What the suite trains with: each kind of scheme that a theorem speaks of."""
 
-OPERATORS = (
-    "natural",
-    "terngrad",
-    "qsgd(bits=2, norm=l2, code=elias)",
-    "qsgd(bits=5, norm=l2, code=elias_dense)",
-    "wangni(density=0.1)",
-    "atomo(budget=10, basis=elements)",
-    "atomo(budget=3, basis=singular)",
-    "cat(operator=top)",
-    "cat(operator=top, cost=payload)",
+OTHERS: tuple[Case, ...] = (
+    RunCase("ef(topk(density=0.1))", "quadratic", "small", 60),
+    ProbeCase("natural"),
+    ProbeCase("terngrad(clip=0)"),
+    ProbeCase("qsgd(bits=2, norm=l2, code=elias)"),
+    ProbeCase("qsgd(bits=5, norm=l2, code=elias_dense)", size=225),  # 15 levels are the root of the size
+    ProbeCase("wangni(density=0.1)"),
+    ProbeCase("atomo(budget=10, basis=elements)"),
+    ProbeCase("atomo(budget=1, basis=singular)", "matrices"),
+    ProbeCase("cat(operator=top)"),
+    ProbeCase("cat(operator=top, cost=payload)"),
 )
-"""What it tries on vectors alone, besides."""
+"""What else there must be for each check to apply somewhere."""
 
 
 def suite_cases() -> list[Case]:
     """Return all cases of the suite."""
-    return [case for scheme in SCHEMES for case in cases_of(scheme)] + [ProbeCase(scheme) for scheme in OPERATORS]
+    return [*(case for scheme in SCHEMES for case in cases_of(scheme)), *OTHERS]
 
 
 def examine(

@@ -28,6 +28,10 @@ _FLOAT32 = 1e-5
 """What a step in float32 may be off, relative to the largest vector: a hundred times its unit of rounding."""
 
 
+_EXPLODED = 1e60
+"""Beyond this, squares and products of measured values would overflow, of which no bound says anything."""
+
+
 class _Run(NamedTuple):
     experiment: Experiment
     status: dict[str, str]
@@ -103,7 +107,7 @@ def _groups(runs: Sequence[_Run]) -> list[_Group]:
     for scheme in dict.fromkeys(scheme for run in runs for scheme in run.record.traces):
         having = [run for run in runs if scheme in run.record.traces]
         traces = [run.record.traces[scheme] for run in having]
-        steps = min(len(trace.lr) for trace in traces)
+        steps = min(map(_examined, traces))
         status = tuple(run.status[scheme] for run in having)
         cut = tuple(_cut(trace, steps) for trace in traces)
         record, plan = having[0].record, having[0].experiment.training
@@ -119,6 +123,13 @@ def _difference(one: Experiment, other: Experiment) -> str:
             if a.get(key) != b.get(key):
                 return f"{section}.{key}"
     return ""
+
+
+def _examined(trace: Trace) -> int:
+    """Return how many steps of a trace are told: all, or of a training that explodes those before, and at least one."""
+    sizes = np.stack([np.abs(getattr(trace, name)) for name in ("loss", "gradient2", "memory2")])
+    beyond = np.flatnonzero((sizes > _EXPLODED).any(axis=0))  # what was not measured, NaN, is not
+    return max(int(beyond[0]) - 1 if len(beyond) else len(trace.lr), 1)
 
 
 def _cut(trace: Trace, steps: int) -> Trace:

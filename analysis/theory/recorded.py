@@ -38,6 +38,13 @@ class _Run(NamedTuple):
     record: Record
 
 
+class _Objective(NamedTuple):
+    """f and its gradient, of parameters [d]."""
+
+    value: Callable[[Floats], float]
+    gradient: Callable[[Floats], Floats]
+
+
 @dataclass(frozen=True, eq=False)
 class _Group:
     """Runs of a scheme that differ in their seeds alone."""
@@ -75,7 +82,7 @@ def evidence_of(*runs: xr.Dataset | Path) -> list[Evidence]:
     found = []
     for group in _groups(read):
         subject = f"{group.scheme} on {group.task}"
-        facts = _facts(group, _value(read[0].experiment, group.traces))
+        facts = _facts(group, _objective(read[0].experiment, group.traces))
         scheme = parse_scheme(group.scheme)
         found.append(Evidence(subject, scheme, group.shapes, group.plan.workers, group.traces, facts))
     return found
@@ -142,7 +149,7 @@ def _cut(trace: Trace, steps: int) -> Trace:
     return replace(trace, **changes)
 
 
-def _facts(group: _Group, value: Callable[[Floats], float] | None) -> Facts:
+def _facts(group: _Group, objective: _Objective | None) -> Facts:
     land, plan = group.landscape, group.plan
     drawing = (Condition("examples drawn independently: they are shuffled, without replacement in an epoch", None),)
     return Facts(
@@ -152,7 +159,8 @@ def _facts(group: _Group, value: Callable[[Floats], float] | None) -> Facts:
         least=land.least,
         optimum=land.optimum,
         noise=land.noise,
-        value=value,
+        value=None if objective is None else objective.value,
+        gradient=None if objective is None else objective.gradient,
         conditions=(*_conditions(group), *drawing),
         drawing=drawing,
         rough=land.rough or (),
@@ -185,8 +193,8 @@ def _plain(plan: Training) -> Condition:
     return Condition(text, True)
 
 
-def _value(experiment: Experiment, traces: Sequence[Trace]) -> Callable[[Floats], float] | None:
-    """Return f of a convex task, if the task can be made here and is the one that was trained."""
+def _objective(experiment: Experiment, traces: Sequence[Trace]) -> _Objective | None:
+    """Return f and its gradient of a convex task, if the task can be made here and is the one that was trained."""
     position = traces[0].position
     if position is None:
         return None
@@ -199,10 +207,18 @@ def _value(experiment: Experiment, traces: Sequence[Trace]) -> Callable[[Floats]
     split, model = task.splits().train.to(dtype=torch.float64), task.model().double().eval()
     (parameter,) = (p for p in model.parameters() if p.requires_grad)
 
-    def value(x: Floats) -> float:
+    def loss(x: Floats) -> torch.Tensor:
         with torch.no_grad():
             parameter.copy_(torch.as_tensor(x).view_as(parameter))
-            return float(task.loss(model, split.tensors))
+        return task.loss(model, split.tensors)
+
+    def value(x: Floats) -> float:
+        with torch.no_grad():
+            return float(loss(x))
+
+    def gradient(x: Floats) -> Floats:
+        found: Floats = torch.autograd.grad(loss(x), parameter)[0].reshape(-1).numpy()
+        return found
 
     same = np.isclose(value(position[0]), traces[0].loss[0], rtol=1e-9, atol=1e-12)
-    return value if same else None
+    return _Objective(value, gradient) if same else None

@@ -67,6 +67,8 @@ def test_facts_of_a_convex_task(result):
     assert facts.value(facts.optimum) == pytest.approx(facts.least.value, abs=1e-14)
     trace = evidence_of(result.dataset())[1].traces[0]
     assert facts.value(trace.position[7]) == pytest.approx(trace.loss[7], rel=1e-12)
+    assert np.square(facts.gradient(trace.position[7])).sum() == pytest.approx(trace.gradient2[7], rel=1e-12)
+    np.testing.assert_allclose(facts.gradient(facts.optimum), 0.0, atol=1e-12)
 
 
 def test_checks_on_a_recorded_run(result):
@@ -130,7 +132,7 @@ def test_a_diverged_training_is_told(store):
 def test_a_network_that_is_not_smooth_says_why(store):
     data = made(store, task="mnist", schemes=["dense"], steps=2, evaluate_every=1).dataset()
     (one,) = evidence_of(data)
-    assert one.facts.value is None
+    assert one.facts.value is one.facts.gradient is None
     assert one.facts.least == (0.0, "sampled")
     assert smooth(one).holds is False
     assert smooth(one).text == "a smooth objective: it has relu"

@@ -15,6 +15,7 @@ from ....compressors.sparsifiers.topk import TopK
 from ..check import Check, Condition, Finding, Floats, Statement, at_most
 from ..evidence import Evidence
 from .conditions import (
+    bounded_below,
     contracts_every_vector,
     feedback_conditions,
     gradients_measured,
@@ -217,7 +218,7 @@ def convex(evidence: Evidence) -> Finding:
 def descent(evidence: Evidence) -> Finding:
     """Compare the gradients, weighted by learning rates, with the descent and the memory as measured."""
     measured = gradients_measured(evidence)
-    conditions = (*memory_conditions(evidence), smooth(evidence), measured)
+    conditions = (*memory_conditions(evidence), smooth(evidence), bounded_below(evidence), measured)
     if evidence.facts.smoothness is None or not measured.holds:
         return Finding(DESCENT, evidence.subject, conditions)
     smoothness, alpha, ends = evidence.facts.smoothness.value, evidence.lr, checkpoints(evidence.steps)
@@ -231,7 +232,7 @@ def descent(evidence: Evidence) -> Finding:
 def nonconvex(evidence: Evidence) -> Finding:
     """Compare the running mean of squared gradients with the bound at a constant learning rate."""
     assumed, measured = _assumption(evidence), gradients_measured(evidence)
-    conditions = (*assumed.conditions, evidence.constant_rate(), smooth(evidence), measured)
+    conditions = (*assumed.conditions, evidence.constant_rate(), smooth(evidence), bounded_below(evidence), measured)
     if evidence.facts.smoothness is None or not (measured.holds and assumed.usable):
         return Finding(NONCONVEX, evidence.subject, conditions)
     ends, alpha = checkpoints(evidence.steps), float(evidence.lr[0])

@@ -74,6 +74,11 @@ def smooth(evidence: Evidence) -> Condition:
     return known("a smooth objective, its L", evidence.facts.smoothness)
 
 
+def bounded_below(evidence: Evidence) -> Condition:
+    """Return the condition that f is bounded below, by a number that is known."""
+    return Condition("a known lower bound of f", bool(np.isfinite(evidence.facts.least.value)))
+
+
 def strongly_convex(evidence: Evidence) -> Condition:
     """Return the condition that f is strongly convex, with a known mu."""
     return known("a strongly convex objective, its mu", evidence.facts.strong_convexity)

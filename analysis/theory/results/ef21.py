@@ -12,7 +12,7 @@ import numpy as np
 from ....compressors.base import Codec
 from ..check import Check, Condition, Finding, Statement, at_most
 from ..evidence import Evidence
-from .conditions import at_every_iterate, exact_gradients, known, least_known, refused, smooth, steady
+from .conditions import at_every_iterate, bounded_below, exact_gradients, known, least_known, refused, smooth, steady
 from .sides import as_steps, checkpoints, paired, running_means
 from .workers import own_smoothness
 
@@ -140,6 +140,7 @@ def _descent(evidence: Evidence, doubled: int) -> tuple[Condition, ...]:
         at_every_iterate(evidence, "loss", "gradient2"),
         *steady(evidence),
         smooth(evidence),
+        bounded_below(evidence),
         known("L_i of the workers' own objectives", own),
     )
     if smoothness is None or own is None or alpha <= 0:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..check import Check, Condition, Finding, Floats, Statement, at_most
 from ..evidence import Evidence
-from .conditions import feedback_conditions, gradients_measured, smooth
+from .conditions import bounded_below, feedback_conditions, gradients_measured, smooth
 from .sides import Ints, checkpoints, paired, running_means, start_gap
 
 _PAPER = "Stich and Karimireddy 2019"
@@ -70,7 +70,7 @@ def gradient(evidence: Evidence) -> Finding:
     """Compare the running mean of squared gradients with the derived bound."""
     conditions, measured = _conditions(evidence)
     delta, gamma, smoothness = 1 - evidence.error, float(evidence.lr[0]), evidence.facts.smoothness
-    conditions = (*conditions, smooth(evidence))
+    conditions = (*conditions, smooth(evidence), bounded_below(evidence))
     if not measured or delta <= 0 or smoothness is None:
         return Finding(GRADIENT, evidence.subject, conditions)
     largest = largest_step(smoothness.value, delta)

@@ -9,6 +9,7 @@ import numpy as np
 from ..check import Check, Finding, Floats, Statement
 from ..evidence import Evidence
 from .conditions import (
+    bounded_below,
     contracts_every_vector,
     convex,
     feedback_conditions,
@@ -227,6 +228,7 @@ def _descent(statement: Statement, evidence: Evidence, least: bool, best: bool) 
         *feedback_conditions(evidence),
         evidence.constant_rate(),
         smooth(evidence),
+        bounded_below(evidence),
         measured,
     )
     if evidence.facts.smoothness is None or not measured.holds:

@@ -18,7 +18,17 @@ from ....compressors.sparsifiers.topk import TopK
 from ....compressors.sparsifiers.waterfill import probabilities
 from ..check import Check, Condition, Finding, Floats, Statement
 from ..evidence import Evidence
-from .conditions import alone, at_every_iterate, exact_gradients, known, least_known, memoryless, refused, smooth
+from .conditions import (
+    alone,
+    at_every_iterate,
+    bounded_below,
+    exact_gradients,
+    known,
+    least_known,
+    memoryless,
+    refused,
+    smooth,
+)
 from .sides import checkpoints, paired
 
 _PAPER = "Khirirat et al. 2020"
@@ -235,6 +245,7 @@ def _conditions(evidence: Evidence, what: str, operators: tuple[str, ...]) -> tu
         alone(evidence),
         exact_gradients(evidence),
         smooth(evidence),
+        bounded_below(evidence),
         Condition("the gradient can be computed at the recorded iterates", facts.gradient is not None and kept_whole),
         at_every_iterate(evidence, "loss", "gradient2"),
         *facts.conditions,

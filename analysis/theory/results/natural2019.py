@@ -8,7 +8,7 @@ import numpy as np
 
 from ..check import Check, Condition, Finding, Statement
 from ..evidence import Constant, Evidence
-from .conditions import at_every_iterate, known, memoryless, refused, smooth, steady
+from .conditions import at_every_iterate, bounded_below, known, memoryless, refused, smooth, steady
 from .sides import as_steps, checkpoints, running_means
 from .workers import heterogeneity, variance_share
 
@@ -34,6 +34,7 @@ def sgd(evidence: Evidence) -> Finding:
         at_every_iterate(evidence, "loss", "gradient2"),
         *steady(evidence),
         smooth(evidence),
+        bounded_below(evidence),
         known("sigma^2, the workers' noise,", sigma2),
         known("zeta^2, what workers' gradients differ by,", heterogeneity(evidence)),
         *facts.conditions,

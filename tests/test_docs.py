@@ -241,10 +241,13 @@ def table(text: str, after: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-@pytest.mark.parametrize("command", ["run", "sweep", "time", "advise", "ls", "cp", "show"])
+@pytest.mark.parametrize(
+    "command",
+    ["run", "sweep", "time", "advise", "theory scheme", "theory run", "theory suite", "ls", "cp", "show"],
+)
 def test_command_page_has_the_words_of_the_help(command: str) -> None:
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
-    outcome = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    outcome = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     said = words(outcome.output.partition("Keys of an experiment file")[0])
     rows = table(page, f"## `gradwire {command}`")[1:]
     options = {row[0].split()[0] for row in rows if row[0].startswith("--")}

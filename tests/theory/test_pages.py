@@ -33,3 +33,13 @@ def test_a_section_says_what_a_check_is_about_and_whether_it_can_discriminate(mo
             assert part in told, (check.statement.name, part)
         assert "*Source.*" in told or "*Proof.*" in told
         assert ("*Can it discriminate?* **No**" in told) == (not check.statement.attained)
+
+
+def test_the_index_lists_every_statement_as_it_is():
+    where = {name: page.name for page in PAGES.glob("*.md") for name in sections(page)}
+    rows = [
+        f"| [`{name}`]({where[name]}) | {one.title} | {one.source} | {one.grade} | {'yes' if one.attained else 'no'} |"
+        for name, one in STATEMENTS.items()
+    ]
+    index = (PAGES / "index.md").read_text()
+    assert index[index.index("| [`") :].split("\n\n")[0].splitlines() == rows

@@ -1,6 +1,7 @@
 """Figures of checks: both sides of each statement over steps. Numbers come ready; here they are only drawn."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from .check import Judged
 
 _COLUMNS = 3
 _DECADES = 30
+_LINE = 56
 
 
 def checks_figure(judged: Sequence[Judged]) -> Figure:
@@ -32,7 +34,8 @@ def checks_figure(judged: Sequence[Judged]) -> Figure:
 def _draw(axes: Axes, one: Judged) -> None:
     """Draw both sides of a check."""
     finding = one.finding
-    dress(axes, finding.statement.name, finding.axis)
+    below = "\n".join(wrap(f"{finding.subject}: {one.verdict}", _LINE))
+    dress(axes, finding.statement.name, f"{finding.axis}\n{below}")
     (look,) = looks(["measured"])
     marker = look.marker if len(finding.steps) < 2 else ""
     axes.fill_between(finding.steps, one.low, one.high, color=look.colour, alpha=0.25, linewidth=0)
@@ -45,6 +48,3 @@ def _draw(axes: Axes, one: Judged) -> None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=max(positive.min() / 2, positive.max() * 10.0**-_DECADES))
     axes.set_ylabel("both sides")
-    axes.text(
-        0.98, 0.96, f"{finding.subject}\n{one.verdict}", transform=axes.transAxes, ha="right", va="top", fontsize=7
-    )

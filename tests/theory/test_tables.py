@@ -110,4 +110,4 @@ def test_a_figure_has_axes_for_each_check_with_both_of_its_sides(count):
     for axes in drawn:
         sides = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
         assert sides == {"measured": [0.5, 3.0], "bound": [1.0, 2.0]}
-        assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "both sides")
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("step\ntopk on a slope: violated", "both sides")

@@ -30,7 +30,7 @@ class NoisyQuadratic(Problem):
     def __init__(self, eigenvalues: Tensor, noise: float, workers: int, start: Tensor) -> None:
         self.eigenvalues, self.noise = eigenvalues.double(), noise
         self.workers, self.start = workers, start.double()
-        self.name = f"quadratic (d = {len(start)}, sigma = {noise:g}, {workers} workers)"
+        self.name = f"quadratic (d = {len(start)}, sigma = {noise:g}, {workers} worker{'s' * (workers > 1)})"
 
     def facts(self) -> Facts:
         largest, least = float(self.eigenvalues.max()), float(self.eigenvalues.min())

@@ -75,16 +75,21 @@ def constants_table(found: Constants) -> Table:
 
 
 def rates_table(rates: Sequence[Rate]) -> Table:
-    """Return a table of fitted exponents next to those that theory promises."""
+    """Return a table of fitted exponents and constants next to the exponents that theory promises.
+
+    The misfit is the largest difference between a logarithm and the fit: large where the form is wrong.
+    """
     table = _table()
     table.add_column("on", overflow="fold")
-    for name in ("T counts", "form", "p", "interval", "promised", "by"):
-        table.add_column(name, justify="right" if name in ("p", "interval", "promised") else "left", no_wrap=True)
+    for name in ("T counts", "form", "p", "interval", "promised", "by", "c", "misfit"):
+        words = name in ("T counts", "form", "by")
+        table.add_column(name, justify="left" if words else "right", no_wrap=True)
     for rate in rates:
         p = rate.exponent
         interval = f"{significant(p.low)} to {significant(p.high)}"
-        promised = significant(rate.predicted)
-        table.add_row(rate.subject, rate.against, rate.form, significant(p.value), interval, promised, rate.source)
+        numbers = significant(rate.constant.value), significant(rate.misfit)
+        fitted = significant(p.value), interval, significant(rate.predicted), rate.source
+        table.add_row(rate.subject, rate.against, rate.form, *fitted, *numbers)
     return table
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ...sim.training.store import Store
 from ..sweep.executors import Executor
-from .cases import Case, ProbeCase, Result, cases_of
+from .cases import Case, ProbeCase, Result, RunCase, cases_of
 from .stored import from_text, key, to_text
 
 SCHEMES = (
@@ -34,10 +34,14 @@ OPERATORS = (
 )
 """What it tries on vectors alone, besides."""
 
+BOTH_WAYS = tuple(RunCase("natural", problem, "inverse", 60, back="natural") for problem in ("quadratic", "logistic"))
+"""What compresses the mean on its way back, too."""
+
 
 def suite_cases() -> list[Case]:
     """Return all cases of the suite."""
-    return [case for scheme in SCHEMES for case in cases_of(scheme)] + [ProbeCase(scheme) for scheme in OPERATORS]
+    of_schemes = [case for scheme in SCHEMES for case in cases_of(scheme)]
+    return [*of_schemes, *BOTH_WAYS, *(ProbeCase(scheme) for scheme in OPERATORS)]
 
 
 def examine(

@@ -167,6 +167,7 @@ class RunCase:
     rates: str
     steps: int
     seeds: int = SEEDS
+    back: str = ""
 
     def result(self) -> Result:
         """Run it and make the checks."""
@@ -175,11 +176,11 @@ class RunCase:
     def evidence(self) -> Evidence:
         """Run it; two seeds of the first steps tell whether anything is drawn."""
         problem, scheme = PROBLEMS[self.problem](), parse_scheme(self.scheme)
-        rates = RATES[self.rates](scheme, problem, self.steps)
-        first = Trial(problem, scheme, rates, (0, 1)).run()
+        rates, back = RATES[self.rates](scheme, problem, self.steps), parse_scheme(self.back) if self.back else None
+        first = Trial(problem, scheme, rates, (0, 1), back).run()
         if first.exact:
             return first
-        return Trial(problem, scheme, rates, tuple(range(self.seeds))).run()
+        return Trial(problem, scheme, rates, tuple(range(self.seeds)), back).run()
 
 
 def _matrices(size: int) -> dict[str, Floats]:

@@ -1,7 +1,7 @@
 """Evidence: recorded runs of one scheme on one problem, and what is known of both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,9 @@ from ...sim.training.record import Trace, memory_kind
 from .check import Condition, Finding, Floats, Statement
 
 How = Literal["exact", "measured", "sampled"]
+
+ONE_WAY = Condition("nothing is compressed on the way back from the exchange", holds=False)
+"""What does not hold of runs that compress on the way back, and is presupposed by all statements but those on that."""
 
 
 class Constant(NamedTuple):
@@ -82,6 +85,10 @@ class Facts:
 class Evidence:
     """Runs of a scheme that differ in their seeds alone.
 
+    Where there is compression on the way back, :data:`ONE_WAY` is put among the conditions of ``facts``. Every
+    statement about runs asks for those before it computes anything, so that none need ask for ``back``; one that allows
+    it asks for :attr:`both_ways` in their place.
+
     Attributes
     ----------
     subject : str
@@ -93,6 +100,8 @@ class Evidence:
     traces : tuple of Trace
         R runs, of S steps each.
     facts : Facts
+    back : Scheme or None
+        What the mean was compressed with once more before it was applied; None: with nothing.
     """
 
     subject: str
@@ -101,6 +110,17 @@ class Evidence:
     workers: int
     traces: tuple[Trace, ...]
     facts: Facts
+    back: Scheme | None = None
+
+    def __post_init__(self) -> None:
+        if self.back is not None and ONE_WAY not in self.facts.conditions:
+            facts = replace(self.facts, conditions=(*self.facts.conditions, ONE_WAY))
+            object.__setattr__(self, "facts", facts)
+
+    @property
+    def both_ways(self) -> tuple[Condition, ...]:
+        """The conditions of ``facts`` for a statement that allows compression on the way back."""
+        return tuple(condition for condition in self.facts.conditions if condition != ONE_WAY)
 
     @property
     def memory(self) -> str:
@@ -115,7 +135,15 @@ class Evidence:
     @property
     def error(self) -> float:
         """The stated worst case of E||C(x) - x||^2 / ||x||^2: 1 - delta of a contraction, omega if unbiased."""
-        return max(phase.error_bound(shape) for phase in self.inner.ever() for shape in self.shapes)
+        return self._stated(self.inner)
+
+    @property
+    def back_error(self) -> float:
+        """The same of what compresses on the way back, 0 if nothing does."""
+        return 0.0 if self.back is None else self._stated(self.back)
+
+    def _stated(self, scheme: Scheme) -> float:
+        return max(phase.error_bound(shape) for phase in scheme.ever() for shape in self.shapes)
 
     @property
     def steps(self) -> int:

@@ -247,8 +247,11 @@ def prediction(evidence: Evidence) -> Prediction | None:
     """Return the fastest rate that a statement promises, all of whose conditions hold; None if none does.
 
     Geometric rates of EF21 and of compressed gradient descent; and 1/T of SGD under Stich's step 8 / (mu (a + t)), for
-    the average with weights (a + t)^2: plain, unbiased, or with error feedback and a >= 7 / delta.
+    the average with weights (a + t)^2: plain, unbiased, or with error feedback and a >= 7 / delta. None where the mean
+    is compressed on its way back.
     """
+    if evidence.back is not None:
+        return None
     found = []
     for check in (*ef21.CHECKS, *beznosikov_rates.CHECKS):
         if check.statement.name not in ("ef21.pl", "beznosikov.b1_rate", "beznosikov.b2_rate", "beznosikov.b3_rate"):

@@ -23,6 +23,8 @@ SCHEMES = (
 
 OTHERS: tuple[Case, ...] = (
     RunCase("ef(topk(density=0.1))", "quadratic", "small", 60),
+    RunCase("natural", "quadratic", "inverse", 60, back="natural"),
+    RunCase("natural", "logistic", "inverse", 60, back="natural"),
     ProbeCase("natural"),
     ProbeCase("terngrad(clip=0)"),
     ProbeCase("qsgd(bits=2, norm=l2, code=elias)"),

@@ -11,10 +11,11 @@ from gradwire.analysis.theory.check import Finding, Verdict, judge
 from gradwire.analysis.theory.evidence import Evidence
 from gradwire.analysis.theory.problems import NoisyQuadratic
 from gradwire.analysis.theory.results import stich2018 as theory
+from gradwire.compressors.feedback import ErrorFeedback
 from gradwire.compressors.spec import parse_scheme
 
-from .feedback_instances import constant_gradient, run, shrinking
-from .stich_cases import rates
+from .feedback_instances import Forgetful, constant_gradient, run, shrinking
+from .stich_cases import rates, theorem
 
 ENDS = np.array([1, 2, 10, 300])
 CURVATURES = torch.linspace(1, 2, 10, dtype=torch.float64)
@@ -195,6 +196,32 @@ def test_the_theorem_weighs_iterates_by_the_squares():
         assert trace.position is not None
         average = np.average(trace.position[:-1], axis=0, weights=weights)
         assert row[-1] == pytest.approx((CURVATURES.numpy() * average**2).sum() / 2, rel=1e-9)
+
+
+def test_a_forgetful_memory_exceeds_the_theorem():
+    """Step by step in plain arithmetic; the bound as printed, alpha solved for by bisection, G^2 = 1.5^2 + 1."""
+    shift, end, pull, delta = 300.0, 300, 1.5, 0.5
+    weights = (shift + np.arange(end)) ** 2
+    for memory, kept in ((ErrorFeedback(), 1.0), (Forgetful(), 0.0)):
+        x, held, path = np.array([0.0, 1.0]), np.zeros((2, 2)), []
+        for t in range(end):
+            path.append(x)
+            p = held + 8 / (shift + t) * (x + np.array([[pull, 0], [-pull, 0]]))
+            sent = np.where(np.abs(p) == np.abs(p).max(axis=1, keepdims=True), p, 0.0)
+            x, held = x - sent.mean(axis=0), kept * (p - sent)
+        average = (weights[:, None] * np.array(path)).sum(axis=0) / weights.sum()
+        low, high = 4.001, shift
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if needed(middle, delta) <= shift else (low, middle)
+        second, total = pull**2 + 1, weights.sum()
+        bound = 4 * end * (end + 2 * shift) * second / total + shift**3 / (8 * total)
+        bound += 64 * end * 3 / total * 4 * low / (low - 4) * second / delta**2
+        found = theorem(memory)
+        assert found.values[:, -1] == pytest.approx([(average**2).sum() / 2] * 2, rel=1e-6)
+        assert found.bound[-1] == pytest.approx(bound, rel=1e-6)
+        told, ratio = judge([found])[0].verdict, judge([found])[0].ratio
+        assert (told, round(ratio, 2)) == ((Verdict.HOLDS, 0.18) if kept else (Verdict.VIOLATED, 3.15))
 
 
 @pytest.mark.parametrize(

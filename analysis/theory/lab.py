@@ -45,6 +45,10 @@ class Problem(ABC):
     def gradient(self, x: Tensor) -> Tensor:
         """Return grad f(x), or a subgradient, of shape [d]."""
 
+    def look(self, x: Tensor) -> tuple[float, Tensor]:
+        """Return f(x) and grad f(x), together where that is cheaper."""
+        return self.value(x), self.gradient(x)
+
     @abstractmethod
     def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
         """Return the workers' stochastic gradients at x, of shape [W, d], drawn from keyed streams."""
@@ -69,7 +73,7 @@ def follow(problem: Problem, scheme: Scheme, rates: Sequence[float], seed: int, 
     driver, recorder = StackedDriver(workers), Recorder(workers, len(x), vectors=True)
     state = scheme.init(tuple(x.shape), workers, x)
     for step, lr in enumerate(rates):
-        recorder.begin(x, problem.value(x), problem.gradient(x), lr)
+        recorder.begin(x, *problem.look(x), lr)
         rows = problem.rows(x, step, seed)
         turn = Turn(seed, step, UNIT, driver.ranks, workers, lr)
         (outcome,), log = driver.exchange([Item(rows, scheme, state, turn)])
@@ -78,7 +82,7 @@ def follow(problem: Problem, scheme: Scheme, rates: Sequence[float], seed: int, 
         recorder.exchanged(0, rows, scheme, turn, outcome)
         recorder.end(sum(sum(c.sent_bytes) for c in log.collectives) / workers)
         state, x = outcome.state, x - lr * outcome.mean
-    return recorder.finish(x, problem.value(x), problem.gradient(x))
+    return recorder.finish(x, *problem.look(x))
 
 
 def _returned(back: Codec, mean: Tensor, turn: Turn) -> Tensor:

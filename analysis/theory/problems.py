@@ -129,10 +129,14 @@ class Sampled(Problem):
             return float(self._task.loss(self._model, self._split.tensors))
 
     def gradient(self, x: Tensor) -> Tensor:
+        return self.look(x)[1]
+
+    def look(self, x: Tensor) -> tuple[float, Tensor]:
         with torch.no_grad():
             self._parameter.copy_(x)
-        (gradient,) = torch.autograd.grad(self._task.loss(self._model, self._split.tensors), self._parameter)
-        return gradient
+        loss = self._task.loss(self._model, self._split.tensors)
+        (gradient,) = torch.autograd.grad(loss, self._parameter)
+        return float(loss.detach()), gradient
 
     def rows(self, x: Tensor, step: int, seed: int) -> Tensor:
         with torch.no_grad():

@@ -10,7 +10,7 @@ from .stored import from_text, key, to_text
 SCHEMES = (
     "dense",
     "ef(topk(density=0.1))",
-    "ef(randomblock(density=0.25))",
+    "ef(randomblock(density=0.1))",
     "ef(scaledsign)",
     "ef21(topk(density=0.1))",
     "topk(density=0.05)",
@@ -22,9 +22,9 @@ SCHEMES = (
 """What the suite trains with: each kind of scheme that a theorem speaks of."""
 
 OTHERS: tuple[Case, ...] = (
-    RunCase("ef(topk(density=0.1))", "quadratic", "small", 60),
-    RunCase("natural", "quadratic", "inverse", 60, back="natural"),
-    RunCase("natural", "logistic", "inverse", 60, back="natural"),
+    RunCase("ef(topk(density=0.1))", "quadratic", "small", 40),
+    RunCase("natural", "quadratic", "inverse", 40, back="natural"),
+    RunCase("natural", "logistic", "inverse", 40, back="natural"),
     ProbeCase("natural"),
     ProbeCase("terngrad(clip=0)"),
     ProbeCase("qsgd(bits=2, norm=l2, code=elias)"),

@@ -90,6 +90,17 @@ def test_an_equation_is_violated_from_either_side():
         assert verdict(runs(mean), statement=EQUAL) is expected
 
 
+def test_a_sample_that_rare_draws_may_have_missed_decides_nothing():
+    """0 with probability 1/20 and else 1: the expectation is 0.95, and no zero among 30 draws comes up one time in 5."""
+    for zeros in range(5):
+        values = np.repeat([[0.0], [1.0]], [zeros, SEEDS - zeros], axis=0)
+        assert verdict(values, bound=values.mean() - 1e-3) is Verdict.HOLDS
+        assert verdict(10 + values, bound=1.0) is Verdict.HOLDS  # no lower limit at all
+        assert verdict(10 - values, bound=1.0) is (Verdict.HOLDS if zeros == 0 else Verdict.VIOLATED)
+    assert verdict(np.full((SEEDS, 1), 0.1), bound=0.0) is Verdict.HOLDS
+    assert verdict(np.full((SEEDS, 1), 0.1), bound=0.0, exact=True) is Verdict.VIOLATED
+
+
 def test_frequencies_get_the_limits_of_clopper_and_pearson():
     often = replace(BOUND, kind="frequency")
     hits = np.repeat([[1.0], [0.0]], [12, 28], axis=0)

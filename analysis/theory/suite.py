@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ...sim.training.store import Store
 from ..sweep.executors import Executor
-from .cases import Case, ProbeCase, Result, cases_of
+from .cases import Case, ProbeCase, Result, RunCase, cases_of
 from .stored import from_text, key, to_text
 
 SCHEMES = (
@@ -28,16 +28,22 @@ OPERATORS = (
     "qsgd(bits=5, norm=l2, code=elias_dense)",
     "wangni(density=0.1)",
     "atomo(budget=10, basis=elements)",
-    "atomo(budget=3, basis=singular)",
     "cat(operator=top)",
     "cat(operator=top, cost=payload)",
 )
 """What it tries on vectors alone, besides."""
 
+SPECIAL: tuple[Case, ...] = (
+    ProbeCase("atomo(budget=3, basis=singular)", (10, 10)),
+    RunCase("ef(topk(density=0.6))", "quadratic", "constant", 100),  # more than half of the entries
+)
+"""What certain statements speak of alone."""
+
 
 def suite_cases() -> list[Case]:
     """Return all cases of the suite."""
-    return [case for scheme in SCHEMES for case in cases_of(scheme)] + [ProbeCase(scheme) for scheme in OPERATORS]
+    trained = [case for scheme in SCHEMES for case in cases_of(scheme)]
+    return [*trained, *(ProbeCase(scheme) for scheme in OPERATORS), *SPECIAL]
 
 
 def examine(

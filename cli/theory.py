@@ -57,9 +57,9 @@ def scheme(
 ) -> None:
     """Say which convergence results apply to a scheme, and check them on its operator and in the laboratory."""
     _check_files(json, plot)
-    text = str(parse_scheme(spec))
-    results = _examine(cases_of(text), store, processes)
-    found = constants(ProbeCase(text).probe())
+    cases = cases_of(str(parse_scheme(spec)))
+    results = _examine(cases, store, processes)
+    (found,) = [constants(case.probe()) for case in cases if isinstance(case, ProbeCase)]
     _print(open_console(), constants_title(found), constants_table(found))
     _finish(results, json, plot, constants_data(found))
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ...compressors.base import Scheme
+from ...compressors.base import Scheme, Shape
+from ...compressors.errors import InputError
+from ...compressors.policy import Layered
 from ...compressors.spec import parse_scheme
 from ...sim.tasks import Convex, make_task
 from ...sim.training.record import memory_kind
@@ -24,6 +27,7 @@ from .results.ef21 import factors
 from .results.workers import drawn_apart
 
 _DIMENSION = 20
+_MATRIX = (10, 10)
 
 
 def _eigenvalues() -> torch.Tensor:
@@ -202,11 +206,11 @@ VECTORS: dict[str, Callable[[int], dict[str, Floats]]] = {"standard": standard_v
 
 @dataclass(frozen=True)
 class ProbeCase:
-    """A scheme's operator on vectors of :data:`VECTORS`, for all checks on operators."""
+    """A scheme's operator on vectors of :data:`VECTORS`, in a given shape, for all checks on operators."""
 
     scheme: str
+    shape: Shape = (100,)
     vectors: str = "standard"
-    size: int = 100
     draws: int = 500
 
     def result(self) -> Result:
@@ -216,7 +220,8 @@ class ProbeCase:
 
     def probe(self) -> Probe:
         """Return the scheme and its vectors."""
-        return Probe(parse_scheme(self.scheme), VECTORS[self.vectors](self.size), self.draws)
+        vectors = {name: vector.reshape(self.shape) for name, vector in VECTORS[self.vectors](prod(self.shape)).items()}
+        return Probe(parse_scheme(self.scheme), vectors, self.draws)
 
 
 Case = RunCase | ProbeCase
@@ -237,7 +242,20 @@ _TRIED: dict[str, tuple[tuple[str, str, int], ...]] = {
 
 
 def cases_of(scheme: str) -> list[Case]:
-    """Return what to try a scheme on: problems and learning rates that theorems about its kind speak of."""
+    """Return what to try a scheme on: problems and learning rates that theorems about its kind speak of.
+
+    A scheme that compresses matrices alone is tried on matrices, and not in training, where the model is a vector.
+
+    Raises
+    ------
+    InputError
+        If it is a policy, which has no operator of its own.
+    """
     parsed = parse_scheme(scheme)
+    if isinstance(parsed, Layered):
+        raise InputError(f"scheme {scheme!r}: layers gives units schemes of their own; check one of these at a time")
+    operator = Probe(parsed, {}).operator
+    if operator.error_bound(_MATRIX) > 0 and operator.error_bound((prod(_MATRIX),)) == 0:
+        return [ProbeCase(scheme, _MATRIX)]
     kind = "unbiased" if parsed.unbiased else memory_kind(parsed)
     return [ProbeCase(scheme), *(RunCase(scheme, *tried) for tried in _TRIED[kind])]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .limits import of_draws, student
+from .limits import of_draws, of_runs
 
 Floats = NDArray[np.float64]
 Subject = TypeVar("Subject")
@@ -205,10 +205,10 @@ class Judged(NamedTuple):
 def judge(findings: Sequence[Finding]) -> list[Judged]:
     """Return the verdicts of a table of findings.
 
-    Means over R runs get one-sided confidence limits of Student's t, or of Hoeffding where they hang on rare draws;
-    frequencies those of Clopper and Pearson. Each uses the level :data:`LEVEL` over the number of all such comparisons
-    of the table (Bonferroni), so the probability that anything that holds is called violated is at most :data:`LEVEL`,
-    as far as means over runs are normal.
+    Means over R runs get one-sided confidence limits of Student's t; where they hang on rare draws, those of Hoeffding
+    if the values are bounded, else none. Frequencies get those of Clopper and Pearson. Each uses the level
+    :data:`LEVEL` over the number of all such comparisons of the table (Bonferroni), so the probability that anything
+    that holds is called violated is at most :data:`LEVEL`, as far as means over runs are normal.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _judged(finding: Finding, level: float) -> Judged:
         why = _told(refused[0]) if refused else "it cannot be measured here"
         return Judged(finding, Verdict.NOT_APPLICABLE, why, _NONE, _NONE, _NONE, -1, float("nan"))
     measured, low, high = _limits(finding, level)
-    worst, ratio = _worst(finding, measured)
+    worst, ratio = _worst(finding, measured, low, high)
     verdict, reason = _verdict(finding, _exceeds(finding, low, high)), ""
     if refused:
         verdict, reason = Verdict.NOT_APPLICABLE, _told(refused[0])
@@ -250,7 +250,7 @@ def _limits(finding: Finding, level: float) -> tuple[Floats, Floats, Floats]:
         high = np.where(hits < runs, stats.beta.isf(level, hits + 1, runs - hits), 1.0)
         return mean, low, high
     bounded = finding.least.size > 0
-    low, high = of_draws(values, level, finding.least, finding.most) if bounded else student(values, level)
+    low, high = of_draws(values, level, finding.least, finding.most) if bounded else of_runs(values, level)
     return mean, low, high
 
 
@@ -265,14 +265,20 @@ def _exceeds(finding: Finding, low: Floats, high: Floats) -> bool:
     return not bool(np.all(fine))
 
 
-def _worst(finding: Finding, measured: Floats) -> tuple[int, float]:
-    """Return the column that is nearest to a contradiction, and measured over bound there."""
+def _worst(finding: Finding, measured: Floats, low: Floats, high: Floats) -> tuple[int, float]:
+    """Return the column that is nearest to a contradiction, and measured over bound there.
+
+    Of an equation between means that is where they differ most in units of what the confidence limits leave open.
+    """
     bound = finding.bound
     with np.errstate(divide="ignore", invalid="ignore"):
         nothing = 1.0 if finding.statement.relation == "equal" else 0.0
-        ratios = np.where((measured == 0) & (bound == 0), nothing, measured / bound)
+        ratios = np.where((np.abs(measured) <= finding.slack) & (bound == 0), nothing, measured / bound)
     if finding.statement.relation == "equal":
-        distance = np.abs(measured - bound) / np.maximum(np.abs(bound), np.finfo(np.float64).tiny)
+        reach = np.where(measured > bound, measured - low, high - measured)
+        drawn = (reach > 0) & (finding.statement.kind != "path")
+        scale = np.where(drawn, reach, np.maximum(np.abs(bound), np.finfo(np.float64).tiny))
+        distance = np.abs(measured - bound) / scale
         worst = int(np.argmax(np.nan_to_num(distance, nan=np.inf)))
     else:
         worst = int(np.argmax(np.nan_to_num(ratios, nan=np.inf)))

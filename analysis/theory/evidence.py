@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from ...compressors.base import Scheme, Shape
 from ...compressors.remember import Remembering
 from ...sim.training.record import Trace, memory_kind
 from .check import Condition, Finding, Floats, Statement
+from .probe import draws_lots
 
 How = Literal["exact", "measured", "sampled"]
 
@@ -159,13 +161,17 @@ class Evidence:
         """Return a measured quantity of all runs, [R, S] or [R, S+1]."""
         return np.stack([getattr(trace, name) for trace in self.traces])
 
-    @property
+    @cached_property
     def exact(self) -> bool:
-        """Whether nothing is drawn in these runs: several seeds gave the very same one."""
+        """Whether nothing is drawn in these runs: several seeds gave the very same one, and the scheme draws nothing.
+
+        Seeds alone may be the same by chance: of a vector with one entry, random-k loses the same nearly always.
+        """
         drawn = [self.stack(name) for name in ("own2", "applied2", "loss")]
         kept = [trace.position for trace in self.traces if trace.position is not None]
         drawn += [np.stack(kept)] if len(kept) == len(self.traces) else []
-        return len(self.traces) > 1 and all(bool(((rows == rows[0]) | np.isnan(rows)).all()) for rows in drawn)
+        same = len(self.traces) > 1 and all(bool(((rows == rows[0]) | np.isnan(rows)).all()) for rows in drawn)
+        return same and not any(draws_lots(phase, shape, 0) for phase in self.inner.ever() for shape in self.shapes)
 
     def finding(
         self,

@@ -23,15 +23,16 @@ SCHEMES = (
 
 OTHERS: tuple[Case, ...] = (
     RunCase("ef(topk(density=0.1))", "quadratic", "small", 40),
+    RunCase("ef(topk(density=0.6))", "quadratic", "constant", 40),  # more than half of the entries
     RunCase("natural", "quadratic", "inverse", 40, back="natural"),
     RunCase("natural", "logistic", "inverse", 40, back="natural"),
     ProbeCase("natural"),
     ProbeCase("terngrad(clip=0)"),
     ProbeCase("qsgd(bits=2, norm=l2, code=elias)"),
-    ProbeCase("qsgd(bits=5, norm=l2, code=elias_dense)", size=225),  # 15 levels are the root of the size
+    ProbeCase("qsgd(bits=5, norm=l2, code=elias_dense)", (225,)),  # 15 levels are the root of the size
     ProbeCase("wangni(density=0.1)"),
     ProbeCase("atomo(budget=10, basis=elements)"),
-    ProbeCase("atomo(budget=1, basis=singular)", "matrices"),
+    ProbeCase("atomo(budget=1, basis=singular)", (10, 10), "matrices"),
     ProbeCase("cat(operator=top)"),
     ProbeCase("cat(operator=top, cost=payload)"),
 )

@@ -108,10 +108,19 @@ def assumptions_table(rows: Sequence[Assumption]) -> Table:
 
 
 def left_out(judged: Iterable[Judged]) -> list[str]:
-    """Return a line for each reason why statements apply to none of the instances, with their names."""
+    """Return a line for each reason why statements apply to none of the instances, with their names.
+
+    A statement's reason is that of the instance where the fewest of its conditions do not hold.
+    """
+    judged = list(judged)
     applied = {one.finding.statement.name for one in judged if one.verdict != Verdict.NOT_APPLICABLE}
+    nearest: dict[str, Judged] = {}
+    for one in judged:
+        known = nearest.setdefault(one.finding.statement.name, one)
+        if len(one.finding.refused) < len(known.finding.refused):
+            nearest[one.finding.statement.name] = one
     reasons: dict[str, dict[str, None]] = {}
-    for name, one in {one.finding.statement.name: one for one in judged}.items():
+    for name, one in nearest.items():
         if name not in applied:
             reasons.setdefault(one.reason, {})[name] = None
     return [f"Not applicable (needed: {reason}): {', '.join(names)}." for reason, names in reasons.items()]

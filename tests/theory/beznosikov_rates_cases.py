@@ -20,7 +20,7 @@ from gradwire.compressors.spec import parse_scheme
 from .faulty import posing
 
 UNSCALED, SCALED = "randomk(density=0.2)", "randomk(density=0.5, scaled=True)"
-WEAKER, WILDER = "randomk(density=0.1)", "randomk(density=0.25, scaled=True)"
+WEAKER, WILDER = "randomk(density=0.1)", "randomk(density=0.2, scaled=True)"
 
 
 @dataclass(frozen=True)

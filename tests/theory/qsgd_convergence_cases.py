@@ -62,5 +62,5 @@ SHARP = {
 }
 BROKEN = {
     "qsgd.convex": lambda: _convex(posing(MOST, MOST, factor=0.1)),
-    "qsgd.convex_any_step": lambda: _any_step(posing("randomk(density=0.5, seed=own)", HALF)),
+    "qsgd.convex_any_step": lambda: _any_step(posing("wangni(density=0.5)", HALF, factor=0.5)),
 }

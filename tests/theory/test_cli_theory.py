@@ -67,6 +67,21 @@ def test_a_scheme_gets_its_constants_checks_rates_and_what_does_not_apply():
     assert {row["symbol"] for row in data["assumptions"]} == {"E||g||^2", "1 - delta", "xi"}
 
 
+def test_a_policy_is_refused_before_any_work(here):
+    spec = "layers(topk(density=0.1), below=10)"
+    result = call("scheme", spec)
+    told = f"gradwire: scheme {spec!r}: layers gives units schemes of their own; check one of these at a time\n"
+    assert (result.exit_code, result.stderr) == (2, told)
+    assert here.ran == []
+
+
+def test_schemes_for_matrices_are_tried_on_matrices():
+    """On a vector they lose nothing, which says nothing of them."""
+    assert cases_of("ef(powersgd(rank=2))") == [ProbeCase("ef(powersgd(rank=2))", (10, 10))]
+    assert {vector.shape for vector in ProbeCase("powersgd(rank=2)", (10, 10)).probe().vectors.values()} == {(10, 10)}
+    assert cases_of("dense(dtype=native)")[0] == ProbeCase("dense(dtype=native)", (100,))
+
+
 def test_what_was_checked_is_kept_and_not_run_again(here):
     first = call("scheme", TOPK)
     cases = list(here.ran)

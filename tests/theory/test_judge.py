@@ -90,6 +90,17 @@ def test_an_equation_is_violated_from_either_side():
         assert verdict(runs(mean), statement=EQUAL) is expected
 
 
+def test_a_sample_that_rare_draws_may_have_missed_decides_nothing():
+    """0 with probability 1/20 and else 1: the expectation is 0.95, and one time in five there is no 0 in 30 draws."""
+    for zeros in range(5):
+        values = np.repeat([[0.0], [1.0]], [zeros, SEEDS - zeros], axis=0)
+        assert verdict(values, bound=values.mean() - 1e-3) is Verdict.HOLDS
+        assert verdict(10 + values, bound=1.0) is Verdict.HOLDS  # no lower limit at all
+        assert verdict(10 - values, bound=1.0) is (Verdict.HOLDS if zeros == 0 else Verdict.VIOLATED)
+    assert verdict(np.full((SEEDS, 1), 0.1), bound=0.0) is Verdict.HOLDS
+    assert verdict(np.full((SEEDS, 1), 0.1), bound=0.0, exact=True) is Verdict.VIOLATED
+
+
 def test_frequencies_get_the_limits_of_clopper_and_pearson():
     often = replace(BOUND, kind="frequency")
     hits = np.repeat([[1.0], [0.0]], [12, 28], axis=0)
@@ -136,3 +147,11 @@ def test_the_worst_column_is_where_both_sides_are_nearest():
     assert (judged.worst, judged.ratio) == (2, pytest.approx(0.8))
     (judged,) = judge([finding([[0.4, 2.1]], bound=[0.5, 2.0], statement=EQUAL, exact=True)])
     assert judged.worst == 0
+
+
+def test_the_worst_column_of_an_equation_between_means_is_the_one_nearest_to_its_limit():
+    """The first column is off by a half of nearly nothing, and by little of what its limits leave open."""
+    values = np.hstack([runs(0.0015, spread=1.0), runs(1.05, spread=0.1, seed=1)])
+    (judged,) = judge([finding(values, bound=[0.001, 1.0], statement=EQUAL)])
+    assert judged.verdict is Verdict.HOLDS
+    assert judged.worst == 1

@@ -141,6 +141,17 @@ def test_numbers_of_steps_need_the_step_1_over_l_and_a_run_that_is_long_enough()
     assert verdict(short)[1] == "the run is as long as the least of these numbers of steps"
 
 
+def test_the_product_needs_steps_that_gain():
+    """At 5/2 of 1/L every entry of curvature L grows by 3/2, faster than mu tells."""
+    evidence = bowl("topk(density=1)", (1.25,) * 5)
+    assert verdict(khirirat2020.product(evidence)) == (
+        Verdict.NOT_APPLICABLE,
+        "learning rates of at most 2/L: 1.25, allowed 1",
+    )
+    assert verdict(khirirat2020.sparsified(evidence))[0] == Verdict.HOLDS
+    assert verdict(khirirat2020.gradients(evidence))[0] == Verdict.HOLDS
+
+
 def test_a_smoothness_known_from_samples_decides_nothing():
     evidence = bowl("topk(density=0.25)", (0.4,) * 5)
     sampled = replace(evidence, facts=replace(evidence.facts, smoothness=Constant(2.0, "sampled")))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradwire.analysis.theory import lab
-from gradwire.analysis.theory.problems import Sampled
+from gradwire.analysis.theory.problems import NoisyQuadratic, Sampled
 from gradwire.compressors.spec import parse_scheme
 from gradwire.sim.tasks import make_task
 from gradwire.sim.training.batches import Batches
@@ -38,6 +38,17 @@ class Shuffled(Sampled):
             self._parameter.copy_(x)
         drawn = Batches(len(self._split), WORKERS, BATCH, seed).indices(step, tuple(range(WORKERS)))
         return self._stacked(self._split.take(drawn), step).rows[self._name]
+
+
+def test_what_is_drawn_is_not_exact_though_no_run_shows_it():
+    """Of a vector with one entry, random-k of one in a hundred loses everything nearly always."""
+    start = torch.zeros(100)
+    start[0] = 1.0
+    problem = NoisyQuadratic(torch.ones(100), 0.0, 1, start)
+    evidence = lab.Trial(problem, parse_scheme("randomk(density=0.01)"), (1.0,) * 3, (0, 1)).run()
+    assert evidence.traces[0].loss.tolist() == evidence.traces[1].loss.tolist() == [0.5] * 4
+    assert not evidence.exact
+    assert lab.Trial(problem, parse_scheme("topk(density=0.01)"), (1.0,) * 3, (0, 1)).run().exact
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -17,6 +17,7 @@ from .conditions import (
     iterates_kept,
     memory_conditions,
     optimum_known,
+    refused,
     smooth,
 )
 from .sides import Ints, at_averages, checkpoints, relative, running_means, start_gap
@@ -141,6 +142,8 @@ def memory_sharp(evidence: Evidence) -> Finding:
 def pathwise(evidence: Evidence) -> Finding:
     """Compare every memory with the one before it and the gradient that came in, relative to what is allowed."""
     conditions = (*feedback_conditions(evidence), contracts_every_vector(evidence))
+    if (none := refused(PATHWISE, evidence, conditions)) is not None:
+        return none
     before, after = np.sqrt(evidence.stack("memory2")[:, :-1]), np.sqrt(evidence.stack("memory2")[:, 1:])
     allowed = np.sqrt(np.maximum(evidence.error, 0)) * (before + evidence.lr * np.sqrt(evidence.stack("own2")))
     steps = np.arange(1.0, evidence.steps + 1)
@@ -254,10 +257,9 @@ def _least_so_far(squares: Floats, ends: Ints) -> Floats:
 
 
 def _start_distance2(evidence: Evidence) -> float:
-    """Return ||x_0 - x*||^2."""
-    position = evidence.traces[0].position
-    assert position is not None
-    return float(np.square(position[0] - evidence.facts.optimum).sum())
+    """Return the mean over runs of ||x_0 - x*||^2: recorded runs of other seeds may start elsewhere."""
+    starts = np.stack([trace.position[0] for trace in evidence.traces if trace.position is not None])
+    return float(np.square(starts - evidence.facts.optimum).sum(axis=1).mean())
 
 
 _RHOS = np.concatenate([np.geomspace(1e-6, 0.1, 100), np.linspace(0.1, 1.9, 181)])

@@ -7,6 +7,7 @@ the recorded iterates, not from what the scheme has sent.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ....compressors.adaptive import CAT
 from ....compressors.base import Scheme, kept
 from ....compressors.sparsifiers.topk import TopK
 from ....compressors.sparsifiers.waterfill import probabilities
-from ..check import Check, Condition, Finding, Floats, Statement
+from ..check import Check, Condition, Finding, Floats, Statement, at_most
 from ..evidence import Evidence
 from .conditions import (
     alone,
@@ -68,7 +69,8 @@ PRODUCT = Statement(
     name="khirirat.product",
     title="the suboptimality falls by the product of what the steps gain",
     source=f"{_PAPER}, dynamic sparsification of strongly convex objectives",
-    formula="f(x_t) - f* <= (f(x_0) - f*) * product over s < t of (1 - phi_s fraction_s mu / L)",
+    formula="f(x_t) - f* <= (f(x_0) - f*) * product over s < t of (1 - phi_s fraction_s mu / L), "
+    "if no step is above 2/L",
     kind="path",
     grade="derived",
     attained=_QUADRATIC,
@@ -164,6 +166,7 @@ def product(evidence: Evidence) -> Finding:
         *_conditions(evidence, _LARGEST, ("top", "sq")),
         known("mu, above 0,", facts.strong_convexity),
         least_known(evidence),
+        _no_step_back(evidence),
     )
     if (none := refused(PRODUCT, evidence, conditions)) is not None:
         return none
@@ -252,6 +255,14 @@ def _conditions(evidence: Evidence, what: str, operators: tuple[str, ...]) -> tu
     )
 
 
+def _no_step_back(evidence: Evidence) -> Condition:
+    """Return the condition that no step is above 2/L: phi < 0 times a gradient is not bounded by mu from this side."""
+    text, known_l = "learning rates of at most 2/L", evidence.facts.smoothness
+    if known_l is None:
+        return Condition(text, holds=False)
+    return at_most(text, float(evidence.lr.max()), 2 / known_l.value, known_l.how != "sampled")
+
+
 def _smoothness(evidence: Evidence) -> float:
     assert evidence.facts.smoothness is not None
     return evidence.facts.smoothness.value
@@ -322,7 +333,8 @@ def _steps(
         return none
     fell = rows[:, None, :] <= eps[decided][:, None]
     took = np.where(fell.any(axis=2), fell.argmax(axis=2), np.inf)
-    return Finding(statement, evidence.subject, conditions, eps[decided], took, bound[decided], axis="accuracy")
+    finding = evidence.finding(statement, conditions, eps[decided], took, bound[decided])
+    return replace(finding, axis="accuracy")
 
 
 def _below(evidence: Evidence) -> Floats:

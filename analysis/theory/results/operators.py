@@ -9,7 +9,7 @@ from ..check import Check, Condition, Finding, Floats, Statement
 from ..probe import Probe
 
 _ROUNDING = 1e-12
-"""What float64 may be off an expectation, in units of the vector's largest entry."""
+"""What float64 may make of 0, in units of the vector's largest entry, or of ||x||^2."""
 
 CONTRACTION = Statement(
     name="operator.contraction",
@@ -52,10 +52,6 @@ EQUALITY = Statement(
     attained="every vector",
     relation="equal",
 )
-
-
-_ROUNDING = 1e-12
-"""What float64 may make of 0, relative to ||x||^2."""
 
 
 def contraction(probe: Probe) -> Finding:

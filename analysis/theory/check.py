@@ -232,6 +232,8 @@ def _judged(finding: Finding, level: float) -> Judged:
         verdict, reason = Verdict.NOT_APPLICABLE, _told(refused[0])
     elif verdict in (Verdict.NOT_REFUTED, Verdict.INCONCLUSIVE):
         reason = _why_unsure(finding)
+    elif verdict is Verdict.HOLDS and _undecided(finding, measured, low, high):
+        verdict, reason = Verdict.INCONCLUSIVE, "it hangs on draws so rare that these cannot tell their mean"
     return Judged(finding, verdict, reason, measured, low, high, worst, ratio)
 
 
@@ -263,6 +265,15 @@ def _exceeds(finding: Finding, low: Floats, high: Floats) -> bool:
     if finding.statement.relation == "equal":
         fine &= most >= finding.bound - slack
     return not bool(np.all(fine))
+
+
+def _undecided(finding: Finding, measured: Floats, low: Floats, high: Floats) -> bool:
+    """Return whether a mean is on the wrong side somewhere, and there is no confidence limit to tell by how much."""
+    slack = finding.slack + ROUNDING * np.abs(finding.bound)
+    found = np.isneginf(low) & (measured > finding.bound + slack)
+    if finding.statement.relation == "equal":
+        found |= np.isposinf(high) & (measured < finding.bound - slack)
+    return bool(found.any())
 
 
 def _worst(finding: Finding, measured: Floats, low: Floats, high: Floats) -> tuple[int, float]:

@@ -24,7 +24,7 @@ CONSTRAINT = Statement(
     formula="sum of x_i^2 / p_i = (1 + eps) ||x||^2 for p_i = min(1, lambda |x_i|), eps being that of the scheme",
     kind="path",
     grade="derived",
-    attained="every vector",
+    attained="",
     relation="equal",
 )
 
@@ -67,11 +67,8 @@ SPARSITY = Statement(
     formula="sum of p_i <= (1 + rho) s at eps = rho, with ||x outside S||_1 = rho ||x in S||_1, |S| = s; worst s",
     kind="path",
     grade="derived",
-    attained="s equal entries and many tiny ones",
+    attained="",
 )
-
-Closed = Callable[[Floats, float], Floats]
-"""From magnitudes [n] and eps to probabilities [n]."""
 
 
 def closed_form(magnitudes: Floats, eps: float) -> Floats:
@@ -116,22 +113,22 @@ def approximate_sparsity(magnitudes: Floats, count: int) -> float:
     return float(descending[count:].sum() / descending[:count].sum())
 
 
-def constraint(probe: Probe, closed: Closed = closed_form) -> Finding:
+def constraint(probe: Probe) -> Finding:
     """Compare the closed form's variance with the one that it is given."""
 
     def sides(x: Floats, p: Floats) -> tuple[float, float]:
-        return _second(x, closed(x, _variance(x, p))), _second(x, p)
+        return _second(x, closed_form(x, _variance(x, p))), _second(x, p)
 
     return _of_probabilities(CONSTRAINT, probe, sides)
 
 
-def closed_form_count(probe: Probe, closed: Closed = closed_form) -> Finding:
+def closed_form_count(probe: Probe, solve: Solver = probabilities) -> Finding:
     """Compare the closed form's expected number of entries with the scheme's."""
 
     def sides(x: Floats, p: Floats) -> tuple[float, float]:
-        return float(closed(x, _variance(x, p)).sum()), float(p.sum())
+        return float(closed_form(x, _variance(x, p)).sum()), float(p.sum())
 
-    return _of_probabilities(CLOSED_FORM, probe, sides)
+    return _of_probabilities(CLOSED_FORM, probe, sides, solve)
 
 
 def greedy_variance(probe: Probe, solve: Solver = probabilities) -> Finding:
@@ -154,14 +151,14 @@ def optimal(probe: Probe, solve: Solver = probabilities) -> Finding:
     return _of_probabilities(OPTIMAL, probe, sides, solve)
 
 
-def sparsity(probe: Probe, closed: Closed = closed_form) -> Finding:
+def sparsity(probe: Probe) -> Finding:
     """Compare the expected number of entries with (1 + rho) s, for the s where it is nearest."""
 
     def sides(x: Floats, _: Floats) -> tuple[float, float]:
         pairs = []
         for count in range(1, int(np.count_nonzero(x)) + 1):
             rho = approximate_sparsity(x, count)
-            pairs.append((float(closed(x, rho).sum()), (1 + rho) * count))
+            pairs.append((float(closed_form(x, rho).sum()), (1 + rho) * count))
         return max(pairs, key=lambda pair: pair[0] / pair[1])
 
     return _of_probabilities(SPARSITY, probe, sides)

@@ -125,6 +125,8 @@ def read_data(folder: Path, kind: Kind) -> xr.Dataset:
     """
     path = folder / kind.data
     if not path.is_file():
+        if folder.is_file():
+            raise FolderError(f"{folder} is a file; give the folder of a {kind.name}")
         what = f"is no {kind.name} folder: it has no" if folder.is_dir() else "is not there, so neither is its"
         raise FolderError(f"{folder} {what} {kind.data}")
     try:

@@ -27,7 +27,9 @@ def check_price(price: float | None) -> None:
 
 
 def check_folder(option: str, path: Path | None) -> None:
-    """Refuse a file whose folder is not there."""
+    """Refuse a file whose folder is not there, and a folder in place of a file."""
+    if path is not None and path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; give a file in it")
     if path is not None and not path.absolute().parent.is_dir():
         raise InputError(f"{option} {path}: the folder {path.parent} is not there")
 

@@ -56,7 +56,7 @@ def _logistic() -> Problem:
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "quadratic": lambda: _quadratic(noise=1.0, workers=4),
     "one worker": lambda: _quadratic(noise=0.0, workers=1),
-    "one noisy worker": lambda: _quadratic(noise=1.0, workers=1),
+    "round": lambda: NoisyQuadratic(torch.ones(_DIMENSION), 1.0, 4, torch.ones(_DIMENSION)),
     "pulled": _pulled,
     "three pulls": lambda: three_pulls(1.0),
     "logistic": _logistic,
@@ -229,7 +229,7 @@ Case = RunCase | ProbeCase
 _TRIED: dict[str, tuple[tuple[str, str, int], ...]] = {
     "ef": (
         ("quadratic", "constant", 60),
-        ("quadratic", "decreasing", 200),
+        ("round", "decreasing", 200),
         ("logistic", "constant", 40),
         ("logistic", "decreasing", 40),
     ),

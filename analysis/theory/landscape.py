@@ -79,6 +79,7 @@ class Landscape:
     def rows(self) -> tuple[Row, ...]:
         """Return the constants as the rows of a table."""
         apart = self.heterogeneity
+        off = "" if apart is None or np.isnan(apart.error) else f", with a standard error of {apart.error:.2g}"
         return (
             _row("L", self.smoothness, "smoothness of the loss"),
             _row("mu", self.strong_convexity, "strong convexity"),
@@ -88,7 +89,11 @@ class Landscape:
             _row("sigma^2", self.noise, "noise of a worker's gradient along the run, at most"),
             _row("G^2", self.second_moment, "mean squared norm of workers' gradients, at most"),
             _row("spread", self.spread, "mean squared distance of workers' gradients from their mean, at most"),
-            _row("zeta^2", None if apart is None else Constant(apart.value, "sampled"), "heterogeneity of the workers"),
+            _row(
+                "zeta^2",
+                None if apart is None else Constant(apart.value, "sampled"),
+                f"heterogeneity of the workers{off}",
+            ),
         )
 
 

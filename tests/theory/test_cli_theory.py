@@ -136,6 +136,7 @@ def test_a_violated_bound_is_status_1_and_is_told(monkeypatch):
         (("scheme", "topk(density=2)"), "topk: density = 2 is out of range: density must be in (0, 1]"),
         (("scheme", TOPK, "--plot", "theory.gif"), "--plot theory.gif: allowed endings: .png, .svg, .pdf"),
         (("suite", "--json", "nowhere/theory.json"), "--json nowhere/theory.json: the folder nowhere is not there"),
+        (("suite", "--json", "."), "--json .: is a folder; give a file in it"),
         (("run", "nowhere"), "nowhere is not there, so neither is its run.nc"),
     ],
 )

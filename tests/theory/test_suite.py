@@ -22,7 +22,7 @@ def test_cases_differ_and_have_the_seeds_that_expectations_take():
 
 def test_a_scheme_is_tried_on_what_theorems_about_its_kind_speak_of():
     kinds = {
-        "ef(topk(density=0.1))": {"quadratic", "logistic"},
+        "ef(topk(density=0.1))": {"quadratic", "round", "logistic"},
         "ef21(topk(density=0.1))": {"pulled", "one worker"},
         "qsgd": {"one worker", "quadratic", "logistic"},
         "topk": {"one worker", "three pulls"},

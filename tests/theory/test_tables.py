@@ -70,7 +70,8 @@ def test_data_hold_everything_and_are_json():
     (data,) = json.loads(json.dumps(checks_data(judge([replace(BAD, conditions=(NO,))])), allow_nan=False))
     assert data["verdict"] == "not applicable"
     assert data["conditions"] == [{"text": NO.text, "holds": False, "measured": None, "allowed": None}]
-    assert (data["step"], data["measured"], data["bound"]) == ([1.0, 10.0], [0.5, 3.0], [1.0, 2.0])
+    assert (data["axis"], data["at"]) == ("step", [1.0, 10.0])
+    assert (data["measured"], data["bound"]) == ([0.5, 3.0], [1.0, 2.0])
     assert (data["source"], data["formula"]) == (MEMORY.source, MEMORY.formula)
     assert data["discriminates"] is True
 

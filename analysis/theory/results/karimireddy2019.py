@@ -174,8 +174,8 @@ def nonsmooth(evidence: Evidence) -> Finding:
         *optimum_known(evidence),
         iterates_kept(evidence),
     )
-    if not all(condition.holds is not False for condition in conditions[-4:]):
-        return Finding(NONSMOOTH, evidence.subject, conditions)
+    if (none := refused(NONSMOOTH, evidence, conditions)) is not None:
+        return none
     gamma, second, delta = float(evidence.lr[0]), evidence.second_moment().value, 1 - evidence.error
     ends = checkpoints(evidence.steps)
     values = at_averages(evidence, np.ones(evidence.steps), ends) - evidence.facts.least.value

@@ -40,6 +40,15 @@ from gradwire.sim.training.plan import Schedule
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+SLOW = {
+    "docs/tutorial/first-comparison.md",
+    "docs/guides/advice.md",
+    "docs/guides/scaling.md",
+    "docs/guides/sweeps.md",
+    "docs/guides/theory.md",
+    "docs/background/how-often.md",
+}
+"""Pages whose blocks take more than ten seconds together."""
 UPDATE = bool(os.environ.get("GRADWIRE_UPDATE_DOCS"))
 
 BLOCK = re.compile(
@@ -133,7 +142,11 @@ def page_folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) ->
     SCHEMES.update(schemes)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+def marked(page: Path) -> Any:
+    return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else [])
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_page_runs(page: Path, page_folder: Path) -> None:
     text = page.read_text(encoding="utf-8")
     found = blocks(text)

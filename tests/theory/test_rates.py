@@ -137,6 +137,7 @@ def test_a_scheme_that_stands_still_breaks_its_promise():
     assert rates.measured_rate(replace(evidence, traces=stuck)).keeps_promise is False
 
 
+@pytest.mark.slow
 def test_memory_reaches_the_rate_of_plain_sgd(stich):
     """1/T once T is much larger than d/k, with nearly the constant of plain SGD."""
     plain, memory = (rates.measured_rate(runs, skip=0.4) for runs in stich.values())
@@ -149,6 +150,7 @@ def test_memory_reaches_the_rate_of_plain_sgd(stich):
     assert last[1] == pytest.approx(last[0], rel=0.2)
 
 
+@pytest.mark.slow
 def test_memory_needs_fewer_bits(stich):
     plain, memory = (rates.bits(runs, np.array([80.0]))[0] for runs in stich.values())
     assert memory < 0.6 * plain

@@ -1,7 +1,8 @@
 """`gradwire theory`: convergence results, checked on a scheme, on a recorded run, or on everything."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from ..analysis.theory.tables import (
     gravest,
     landscape_table,
     left_out,
+    outlook,
     rates_table,
     tally,
 )
@@ -57,11 +59,12 @@ def scheme(
 ) -> None:
     """Say which convergence results apply to a scheme, and check them on its operator and in the laboratory."""
     _check_files(json, plot)
-    cases = cases_of(str(parse_scheme(spec)))
+    text = str(parse_scheme(spec))
+    cases = cases_of(text)
     results = _examine(cases, store, processes)
     (found,) = [constants(case.probe()) for case in cases if isinstance(case, ProbeCase)]
     _print(open_console(), constants_title(found), constants_table(found))
-    _finish(results, json, plot, constants_data(found))
+    _finish({text: results}, json, plot, constants_data(found))
 
 
 def run(
@@ -76,7 +79,8 @@ def run(
     _check_files(json, plot)
     lands = landscapes_of(*folders)
     _print(open_console(), "Constants of the problem, as the workers met it", landscape_table(lands))
-    _finish([result_of(evidence) for evidence in evidence_of(*folders)], json, plot, landscape_data(lands))
+    found = {evidence.subject: [result_of(evidence)] for evidence in evidence_of(*folders)}
+    _finish(found, json, plot, landscape_data(lands))
 
 
 def suite(
@@ -88,7 +92,7 @@ def suite(
 ) -> None:
     """Run every check on the convex task and on quadratics, for schemes of every kind."""
     _check_files(json, plot)
-    _finish(_examine(suite_cases(), store, processes), json, plot, brief=not every)
+    _finish({"": _examine(suite_cases(), store, processes)}, json, plot, brief=not every)
 
 
 def _check_files(json: Path | None, plot: Path | None) -> None:
@@ -106,7 +110,7 @@ def _examine(cases: Sequence[Case], store: Path | None, processes: int | None) -
 
 
 def _finish(
-    results: Sequence[Result],
+    subjects: Mapping[str, Sequence[Result]],
     json: Path | None,
     plot: Path | None,
     more: dict[str, Any] | None = None,
@@ -114,8 +118,10 @@ def _finish(
 ) -> None:
     """Print the tables, write what was asked for, and end with status 1 if something is violated.
 
-    Where it is to be ``brief``, each check's gravest instance stands for all.
+    What ``subjects`` are named gets a sentence on its guarantees. Where it is to be ``brief``, each check's gravest
+    instance stands for all.
     """
+    results = [result for own in subjects.values() for result in own]
     judged = judge([finding for result in results for finding in result.findings])
     rates = [rate for result in results for rate in result.rates]
     met = [assumption for result in results for assumption in result.assumptions]
@@ -131,6 +137,11 @@ def _finish(
     for line in left_out(judged):
         print_line(console, line)
     print_line(console, f"\n{tally(judged)}", style="bold")
+    ahead = iter(judged)
+    for subject, own in subjects.items():
+        of_subject = list(islice(ahead, sum(len(result.findings) for result in own)))
+        if subject:
+            print_line(console, outlook(subject, of_subject), style="bold")
     if json is not None:
         data = {"checks": checks_data(judged), "rates": rates_data(rates), "assumptions": assumptions_data(met)}
         write_json(json, data | (more or {}))

@@ -44,6 +44,33 @@ OPERATOR_CHECKS: tuple[Check[Probe], ...] = (
 )
 """What is checked on a scheme's operator alone, applied to given vectors."""
 
+GUARANTEES = frozenset(
+    {
+        "stich.theorem",
+        "karimireddy.average",
+        "karimireddy.least",
+        "karimireddy.best",
+        "karimireddy.nonsmooth",
+        "feedback.gradient",
+        "alistarh.convex",
+        "alistarh.nonconvex",
+        "qsgd.convex",
+        "qsgd.convex_any_step",
+        "natural.sgd",
+        "natural.bidirectional",
+        "khirirat.product",
+        "khirirat.steps_strong",
+        "khirirat.steps_convex",
+        "khirirat.steps_nonconvex",
+        "ef21.nonconvex",
+        "ef21.pl",
+        "beznosikov.b1_rate",
+        "beznosikov.b2_rate",
+        "beznosikov.b3_rate",
+    }
+)
+"""Statements that training gets near to an optimum, or to where gradients are small; the others serve their proofs."""
+
 STATEMENTS: dict[str, Statement] = {check.statement.name: check.statement for check in RUN_CHECKS} | {
     check.statement.name: check.statement for check in OPERATOR_CHECKS
 }

@@ -13,6 +13,7 @@ from .check import Condition, Judged, Verdict
 from .constants import Constants
 from .landscape import Landscape
 from .rates import Rate
+from .registry import GUARANTEES
 
 GRAVEST = (Verdict.VIOLATED, Verdict.INCONCLUSIVE, Verdict.NOT_REFUTED, Verdict.HOLDS, Verdict.NOT_APPLICABLE)
 """Verdicts, the one to look at first in front."""
@@ -105,6 +106,16 @@ def assumptions_table(rows: Sequence[Assumption]) -> Table:
         numbers = (row.median, row.percentile_90, row.percentile_99, row.largest, row.allowed)
         table.add_row(row.symbol, row.subject, *map(significant, numbers), row.meaning)
     return table
+
+
+def outlook(subject: str, judged: Sequence[Judged]) -> str:
+    """Return a sentence on the convergence guarantees that apply to a subject, or that none does."""
+    found = {one.finding.statement.name: one.verdict for one in gravest(judged)}
+    apply = {name: found[name] for name in found if name in GUARANTEES and found[name] != Verdict.NOT_APPLICABLE}
+    if not apply:
+        return f"{subject} is outside of every convergence guarantee that is checked here."
+    told = ", ".join(f"{name} ({verdict})" for name, verdict in apply.items())
+    return f"Convergence guarantees that apply to {subject}: {told}."
 
 
 def left_out(judged: Iterable[Judged]) -> list[str]:

@@ -57,6 +57,7 @@ def test_a_scheme_gets_its_constants_checks_rates_and_what_does_not_apply():
     assert row[-5:] == ["hold", "1.22", "1.22", "1.00", "holds"]
     assert "Not applicable (needed: an unbiased scheme): operator.variance" in out
     assert "geometric" in out
+    assert out.splitlines()[-1].startswith(f"Convergence guarantees that apply to {TOPK}: khirirat.product (holds), ")
     assert Path("theory.png").read_bytes().startswith(b"\x89PNG")
     data = json.loads(Path("theory.json").read_text())
     assert data["constants"]["stated"] == 0.95
@@ -160,6 +161,11 @@ def test_a_recorded_run_is_checked_from_its_folder_alone():
     result = call("run", "recorded", "--json", "theory.json")
     assert result.exit_code == 0, result.output
     assert "smoothness of the loss" in result.stdout
+    last = result.stdout.splitlines()[-2:]
+    assert [line.split(":")[0] for line in last] == [
+        f"Convergence guarantees that apply to {scheme} on logistic"
+        for scheme in ("ef(topk(density=0.1))", "dense(dtype=native)")
+    ]
     data = json.loads(Path("theory.json").read_text())
     assert data["landscape"]["ef(topk(density=0.1))"]["L"]["known"] == "exact"
     verdicts = {(check["check"], check["on"]): check["verdict"] for check in data["checks"]}

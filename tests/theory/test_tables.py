@@ -14,9 +14,9 @@ from gradwire.analysis.theory.check import Condition, Finding, Verdict, judge
 from gradwire.analysis.theory.data import checks_data
 from gradwire.analysis.theory.plots import checks_figure
 from gradwire.analysis.theory.rates import Interval, Rate
-from gradwire.analysis.theory.registry import STATEMENTS
+from gradwire.analysis.theory.registry import GUARANTEES, STATEMENTS
 from gradwire.analysis.theory.stored import from_text, to_text
-from gradwire.analysis.theory.tables import checks_table, gravest, tally
+from gradwire.analysis.theory.tables import checks_table, gravest, outlook, tally
 
 IDENTITY, MEMORY = STATEMENTS["karimireddy.identity"], STATEMENTS["karimireddy.memory"]
 STEPS = np.array([1.0, 10.0])
@@ -60,6 +60,18 @@ def test_the_gravest_instance_stands_for_a_check():
     assert [one.finding for one in gravest(judged)] == [closer, applied]
     assert [one.finding for one in gravest(judge([FINE, BAD]))] == [BAD]
     assert [one.verdict for one in gravest(judge([REFUSED]))] == [Verdict.NOT_APPLICABLE]
+
+
+def test_the_outlook_names_the_guarantees_that_apply_or_says_that_there_is_none():
+    average = replace(FINE, statement=STATEMENTS["karimireddy.average"])
+    assert outlook("topk", judge([FINE])) == "topk is outside of every convergence guarantee that is checked here."
+    assert outlook("topk", judge([FINE, replace(average, conditions=(NO,))])).startswith("topk is outside")
+    told = "Convergence guarantees that apply to topk: karimireddy.average (holds)."
+    assert outlook("topk", judge([FINE, average, replace(average, conditions=(NO,))])) == told
+
+
+def test_guarantees_are_statements():
+    assert STATEMENTS.keys() >= GUARANTEES
 
 
 def test_the_tally_counts_verdicts():

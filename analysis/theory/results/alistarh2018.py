@@ -211,7 +211,7 @@ def convex(evidence: Evidence) -> Finding:
     start = float(near[:, 0].mean())
     outside = at_most("the start lies outside of the success region: eps", eps, start)
     never = np.minimum.accumulate(near, axis=1)[:, ends] > eps
-    bound = np.minimum(np.log(np.e * max(start / eps, 1.0)) / (alpha * strong.value * ends), 1.0)
+    bound = np.minimum((1 + np.log(max(start / eps, 1.0))) / (alpha * strong.value * ends), 1.0)
     return evidence.finding(CONVEX, (*conditions, outside), ends.astype(float), never.astype(np.float64), bound)
 
 

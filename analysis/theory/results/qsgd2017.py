@@ -1,7 +1,7 @@
 """Alistarh, Grubic, Li, Tomioka, Vojnovic 2017 (QSGD): variance, sparsity and code length of the quantizer."""
 
 from collections.abc import Callable
-from math import ceil, log2, sqrt
+from math import ceil, e, log2, sqrt
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ def elias_bits(n: int, s: int) -> float:
         return count * (3 + ELIAS * log2(n / count) + ELIAS / 2 * log2(energy / count))
 
     # 3 + c log2(n) + c/2 log2(B) = 3/2 c (log2(N) + log2(e))
-    steepest = 2.0 ** ((3 + ELIAS * log2(n) + ELIAS / 2 * log2(energy)) / (1.5 * ELIAS)) / np.e
+    steepest = 2.0 ** ((3 + ELIAS * log2(n) + ELIAS / 2 * log2(energy)) / (1.5 * ELIAS)) / e
     return bits(min(most, steepest))
 
 

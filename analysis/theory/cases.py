@@ -200,7 +200,18 @@ def _matrices(size: int) -> dict[str, Floats]:
     }
 
 
-VECTORS: dict[str, Callable[[int], dict[str, Floats]]] = {"standard": standard_vectors, "matrices": _matrices}
+def _lonely(size: int) -> dict[str, Floats]:
+    """Return vectors of one entry, and of one that is far larger than all others."""
+    one = np.zeros(size)
+    one[size // 3] = -1.0
+    return {"one entry": one, "one that outweighs all others": one + 1e-4}
+
+
+VECTORS: dict[str, Callable[[int], dict[str, Floats]]] = {
+    "standard": standard_vectors,
+    "matrices": _matrices,
+    "lonely": _lonely,
+}
 """What operators are tried on, of a size."""
 
 

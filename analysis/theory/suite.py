@@ -30,6 +30,7 @@ OTHERS: tuple[Case, ...] = (
     ProbeCase("terngrad(clip=0)"),
     ProbeCase("qsgd(bits=2, norm=l2, code=elias)"),
     ProbeCase("qsgd(bits=5, norm=l2, code=elias_dense)", (225,)),  # 15 levels are the root of the size
+    ProbeCase("qsgd(bits=5, norm=l2, code=elias_dense)", (225,), "lonely"),  # whose numbers' code is near its limit
     ProbeCase("wangni(density=0.1)"),
     ProbeCase("atomo(budget=10, basis=elements)"),
     ProbeCase("atomo(budget=1, basis=singular)", (10, 10), "matrices"),

@@ -107,13 +107,32 @@ def test_payloads_have_the_length_of_the_code(code):
         assert bits == 32 + 8 * math.ceil(written / 8)
 
 
-def test_the_printed_dense_bound_is_not_kept_by_the_code_as_it_is():
+def test_the_printed_dense_bound_applies_only_where_its_vanishing_term_is_small():
     """Of a flat vector with s = sqrt(n) every level is 1, in 3 bits and a sign: 4 n, and not 2.8 n."""
-    finding = qsgd2017.dense_code(Probe(QSGD(4, norm="l2", code="elias_dense"), {"flat": np.ones(49)}, draws=40))
-    (judged,) = judge([finding])
-    assert judged.verdict == Verdict.INCONCLUSIVE
-    assert 4 * 49 + 32 <= judged.measured[0] <= 4 * 49 + 32 + 7
-    assert finding.bound == pytest.approx([2.8 * 49 + 32])
+    scheme = QSGD(4, norm="l2", code="elias_dense")
+    flat = qsgd2017.dense_code(Probe(scheme, {"flat": np.ones(49)}, draws=40))
+    (judged,) = judge([flat])
+    assert judged.verdict == Verdict.NOT_APPLICABLE
+    assert judged.reason == "Elias's code takes at most 1.1 (log2 k + 1) bits: its o(1) is small"
+    length = qsgd2017.dense_elias_length(Probe(scheme, {"flat": np.ones(49)}, draws=40)).values.mean()
+    assert 4 * 49 + 32 <= length <= 4 * 49 + 32 + 7
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 3])
+def test_the_vanishing_term_is_what_the_code_takes_beyond_the_logarithm(others):
+    """One entry of n = 225 that outweighs all others has level 15, and they have 0 or, drawn or not, 1."""
+    vector = np.zeros(225)
+    vector[7] = 1.0
+    vector[100 : 100 + others] = 1 / 15  # level 1 at nearly every draw, as the norm is hardly more than 1
+    probe = Probe(QSGD(5, norm="l2", code="elias_dense"), {"x": vector}, draws=60)
+    (judged,) = judge([qsgd2017.dense_code(probe)])
+    ones = np.rint(np.abs(probe.decoded["x"]) * 15 / np.linalg.norm(vector)).astype(int) + 1
+    code = sum(len(elias(int(number))) for number in ones.ravel())
+    applies = code <= 1.1 * (np.log2(ones) + 1).sum()
+    assert applies == (judged.verdict != Verdict.NOT_APPLICABLE)
+    assert applies
+    assert judged.verdict == Verdict.NOT_REFUTED
+    assert judged.finding.bound == pytest.approx([2.8 * 225 + 32])
 
 
 @pytest.mark.parametrize(

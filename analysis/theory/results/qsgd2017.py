@@ -18,6 +18,8 @@ _PAPER = "Alistarh et al. 2017"
 ELIAS = 2.5
 """The least c for which Elias's recursive code of every k takes at most 1 + c log2 k bits: that of 4 and of 16."""
 _NORM_BITS = 32
+_LITTLE_O = 0.1
+"""Up to which share of log2 k + 1 what Elias's code of k takes beyond it counts as the o(1) of an asymptotic bound."""
 _PADDING_BITS = 7
 """What filling up the last byte of a payload adds at most."""
 
@@ -64,7 +66,7 @@ CODE_LENGTH = Statement(
 
 DENSE_CODE = Statement(
     name="qsgd.dense_code",
-    title="the bits of the dense code at s = sqrt(n), as printed",
+    title="the bits of the dense code at s = sqrt(n), as printed, where its o(1) is small",
     source=f"{_PAPER}, Corollary 3.3",
     formula="E bits <= 2.8 n + 32",
     kind="expectation",
@@ -137,7 +139,9 @@ def dense_code(probe: Probe) -> Finding:
     """Compare the payload's bits with the corollary's."""
     s = probe.operator.levels if isinstance(probe.operator, QSGD) else 0
     matched = Condition("s = sqrt(n)", all(vector.size == s**2 for vector in probe.vectors.values()))
-    return _code(probe, DENSE_CODE, "elias_dense", lambda n, _: 2.8 * n, matched)
+    vanishes = not refused((*_conditions(probe), _one_bucket(probe), matched)) and _excess(probe, s) <= _LITTLE_O
+    o1 = Condition(f"Elias's code takes at most {1 + _LITTLE_O:g} (log2 k + 1) bits: its o(1) is small", vanishes)
+    return _code(probe, DENSE_CODE, "elias_dense", lambda n, _: 2.8 * n, matched, o1)
 
 
 def elias_length(probe: Probe) -> Finding:
@@ -210,6 +214,23 @@ def _payload_bits(operator: QSGD, vector: Floats, probe: Probe) -> Floats:
         assert isinstance(levels, Ragged)
         lengths.append(_NORM_BITS + 8.0 * levels.lengths[0])
     return np.array(lengths)
+
+
+def _excess(probe: Probe, s: int) -> float:
+    """Return how much longer Elias's code of all numbers met, levels + 1, is than log2 k + 1, at worst of a vector."""
+    worst = 0.0
+    for name in probe.vectors:
+        x, drawn = probe.flat(name)
+        numbers = np.rint(np.abs(drawn) * s / (np.linalg.norm(x) or 1.0)).astype(np.int64) + 1
+        numbers, counts = np.unique(numbers, return_counts=True)
+        lengths = np.array([_number_bits(int(number)) for number in numbers])
+        worst = max(worst, float(counts @ lengths / (counts @ (np.log2(numbers) + 1)) - 1))
+    return worst
+
+
+def _number_bits(number: int) -> int:
+    """Return the length of Elias's recursive code of a number from 1."""
+    return 1 if number == 1 else number.bit_length() + _number_bits(number.bit_length() - 1)
 
 
 def _sizes(probe: Probe) -> Floats:

@@ -3,16 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from .clock import Clock, Mark
 from .group import Group
 from .jobs import ComputeJob
 from .records import ComputeRecord, LayerRecord, median
-from .subject import Subject
+from .subject import Subject, when_ready
 
 
 class Passes(NamedTuple):
@@ -107,26 +110,24 @@ class _LayerHooks:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Hold the hooks on the model."""
-        handles = []
+        handles: list[RemovableHandle] = []
         for name, parameters in self._owned.items():
             module = self._model.get_submodule(name)
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            handles.append(module.register_forward_hook(lambda *_: self._leave()))
-            for parameter in parameters.values():
-                hook = parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._completed(name))
-                handles.append(hook)
+            handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
+            handles.append(module.register_forward_hook(self._leave))
+            handles += [when_ready(parameter, partial(self._completed, name)) for parameter in parameters.values()]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _enter(self, name: str) -> None:
+    def _enter(self, name: str, *_: object) -> None:
         self._order.setdefault(name)
         self._running.append(name)
         self._switches.append((name, self._clock.mark()))
 
-    def _leave(self) -> None:
+    def _leave(self, *_: object) -> None:
         self._running.pop()
         if self._running:  # back in the layer around it
             self._switches.append((self._running[-1], self._clock.mark()))
@@ -152,9 +153,8 @@ class _LayerHooks:
         start, forward, backward = self.passes
         names, seconds = self._names(), self._clock.seconds
         charged = dict.fromkeys(names, 0.0)
-        began = [start, *(mark for _, mark in self._switches[1:])]
-        ended = [*(mark for _, mark in self._switches[1:]), forward]
-        for (name, _), since, until in zip(self._switches, began, ended, strict=True):
+        switches = [(names[0], start), *self._switches, ("", forward)]
+        for (name, since), (_, until) in pairwise(switches):
             charged[name] += seconds(since, until)
         spent, at = {}, 0.0
         for name in reversed(names):

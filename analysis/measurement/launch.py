@@ -97,7 +97,7 @@ def measure(
     ------
     InputError
         If a job cannot be done as asked for, or the file is of another machine.
-    WorkerFailure
+    MeasurementError
         If a worker fails, or hangs beyond the limit; all processes have ended then, and finished records are kept.
     """
     own_threads = max(1, usable_cores() // workers) if threads is None else threads

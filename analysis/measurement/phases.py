@@ -96,7 +96,7 @@ class MarkingWatch:
             self.exchanges[-1].operations.append((start, self._clock.mark()))
 
     def exchanged(self, collectives: Sequence[Collective]) -> None:
-        """Tell the latest operations which collectives they are: the first the first, those beyond the last the last."""
+        """Tell the latest operations which collectives they are: in order, those beyond the last the last."""
         current = self.exchanges[-1]
         first = len(current.collectives)
         current.collectives += collectives
@@ -179,9 +179,9 @@ def phases(marks: Marks, watch: MarkingWatch, clock: Clock, overlap: bool) -> Ph
     Parameters
     ----------
     overlap : bool
-        Whether messages were exchanged during the backward pass. That has then ended when the last gradients were ready,
-        and what was encoded and decoded before is taken off it, as if one processor had done both. Without overlap
-        ``marks.backward`` is its end.
+        Whether messages were exchanged during the backward pass. That has then ended when the last gradients were
+        ready, and what was encoded and decoded before is taken off it, as if one processor had done both. Without
+        overlap ``marks.backward`` is its end.
     """
     forward, exchanged, stop = (clock.seconds(marks.start, at) for at in (marks.forward, marks.exchanged, marks.stop))
     ready = tuple(clock.seconds(marks.start, watch.ready_marks[message]) for message in sorted(watch.ready_marks))

@@ -1,61 +1,78 @@
 """Training steps, measured phase by phase, while their exchanges are done after the backward pass or during it."""
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from ...compressors.base import Scheme, SchemeError, State, Turn
+from ...compressors.ddp import ddp_hook
 from ...compressors.drivers import Item
-from ...compressors.partition import Message, Unit
+from ...compressors.partition import BUCKET_BYTES, FIRST_BUCKET_BYTES, Message, Unit
 from ...compressors.processes import ProcessGroupDriver
 from ...compressors.spec import parse_scheme
 from .group import Group
 from .jobs import StepJob
 from .phases import Launch, MarkingWatch, Marks, Phases, phases
 from .records import CollectiveUse, StepRecord, median
-from .subject import Subject
+from .subject import Subject, when_ready
 
 
-class Stepper:
+class Stepper(ABC):
     """Takes a job's steps, one after the other, as one of the workers.
 
     Parameters
     ----------
     job : StepJob
-        Without overlap.
     group : Group
 
     Raises
     ------
     InputError
-        If the task, the scheme and the optimizer do not go together.
+        If the task, the scheme and the optimizer do not go together; on every worker alike.
     """
 
     def __init__(self, job: StepJob, group: Group) -> None:
         self._job, self._group = job, group
         self.subject = Subject(job, group)
         self._watch = MarkingWatch(group.clock)
+
+    @abstractmethod
+    def step(self, step: int) -> Phases:
+        """Take a step, in which all workers set out together."""
+
+    def _optimize(self) -> None:
+        """Update the parameters."""
+        self.subject.optimizer.step()
+        self.subject.optimizer.zero_grad()
+
+    def close(self) -> None:  # noqa: B027
+        """End what goes on between steps."""
+
+
+class AfterStepper(Stepper):
+    """Exchanges all messages after the backward pass, in the simulator's order."""
+
+    def __init__(self, job: StepJob, group: Group) -> None:
+        super().__init__(job, group)
         scheme = parse_scheme(job.scheme)
         _check(scheme, job, self.subject)
         self._driver = ProcessGroupDriver(agree=job.agree, watch=self._watch)
         self._messages = self.subject.partition.messages
+        self._trained = self.subject.trained
         units = [unit for message in self._messages for unit in message]
         self._schemes = {unit.name: scheme.for_unit(unit.name, unit.shape) for unit in units}
-        like = next(iter(self.subject.trained.values())).detach()
+        like = next(iter(self._trained.values())).detach()
         self._states: dict[str, State] = {u.name: self._schemes[u.name].init(u.shape, 1, like) for u in units}
-        self._trained = self.subject.trained
         for number, message in enumerate(self._messages):
-            for unit in message:
-                for parameter in unit.parameters:
-                    self._tell_when_ready(self._trained[parameter.name], number)
-
-    def _tell_when_ready(self, parameter: Tensor, message: int) -> None:
-        parameter.register_post_accumulate_grad_hook(lambda _: self._watch.ready(message))
+            for parameter in (parameter for unit in message for parameter in unit.parameters):
+                when_ready(self._trained[parameter.name], partial(self._watch.ready, number))
 
     def step(self, step: int) -> Phases:
-        """Take a step, in which all workers set out together."""
         subject, clock = self.subject, self._group.clock
         batch = subject.batch(step)
         self._watch.clear()
@@ -68,8 +85,7 @@ class Stepper:
         for number, message in enumerate(self._messages):
             self._exchange(number, message, step)
         exchanged = clock.mark()
-        subject.optimizer.step()
-        subject.optimizer.zero_grad()
+        self._optimize()
         stop = clock.mark()
         clock.settle()
         return phases(Marks(start, forward, backward, exchanged, stop), self._watch, clock, overlap=False)
@@ -90,14 +106,56 @@ class Stepper:
 
     def _values(self, unit: Unit) -> Tensor:
         """Return a unit's gradients ``[1, *shape]``: a parameter's as they are, several end to end."""
-        gradients = [self._trained[parameter.name].grad for parameter in unit.parameters]
-        rows = [g for g in gradients if g is not None]
-        if len(rows) == 1:
-            return rows[0].reshape(1, *unit.shape)
-        return torch.cat([row.reshape(-1) for row in rows])[None]
+        gradients = [self._gradient(parameter.name) for parameter in unit.parameters]
+        if len(gradients) == 1:
+            return gradients[0].reshape(1, *unit.shape)
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
+
+    def _gradient(self, name: str) -> Tensor:
+        """Return a parameter's gradient; zero where the loss does not depend on it."""
+        parameter = self._trained[name]
+        return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+class DuringStepper(Stepper):
+    """Lets DistributedDataParallel exchange its buckets by the scheme's hook, during the backward pass."""
+
+    def __init__(self, job: StepJob, group: Group) -> None:
+        super().__init__(job, group)
+        devices = None if group.device.type == "cpu" else [group.device.index]
+        model = self.subject.model
+        self._wrapped = DistributedDataParallel(model, device_ids=devices, bucket_cap_mb=_bucket_cap(job))
+        optimizer = self.subject.optimizer
+        self._hook = ddp_hook(job.scheme, self._wrapped, optimizer, seed=job.seed, unit=job.unit, watch=self._watch)
+        self._wrapped.register_comm_hook(None, self._hook)
+
+    def step(self, step: int) -> Phases:
+        subject, clock = self.subject, self._group.clock
+        batch = subject.batch(step)
+        self._watch.clear()
+        self._group.barrier()
+        start = clock.mark()
+        loss = subject.loss(self._wrapped, batch)
+        forward = clock.mark()
+        loss.backward()  # type: ignore[no-untyped-call]
+        exchanged = clock.mark()
+        self._optimize()
+        stop = clock.mark()
+        clock.settle()
+        return phases(Marks(start, forward, exchanged, exchanged, stop), self._watch, clock, overlap=True)
 
     def close(self) -> None:
-        """End what goes on between steps."""
+        self._hook.close()
+
+
+def _bucket_cap(job: StepJob) -> float | None:
+    """Return DistributedDataParallel's ``bucket_cap_mb`` for a job; None is its default, with a small first bucket."""
+    if job.message == "layer":
+        return 1 / 2**20  # every parameter fills a bucket
+    if job.message == "model":
+        return float(2**20)  # no model does
+    own = (job.bucket_bytes, job.first_bucket_bytes) != (BUCKET_BYTES, FIRST_BUCKET_BYTES)
+    return job.bucket_bytes / 2**20 if own else None
 
 
 def _check(scheme: Scheme, job: StepJob, subject: Subject) -> None:
@@ -116,7 +174,7 @@ def measure_steps(job: StepJob, group: Group) -> StepRecord:
     InputError
         If the job cannot be done as asked for, on every worker alike.
     """
-    stepper = Stepper(job, group)
+    stepper = DuringStepper(job, group) if job.overlap else AfterStepper(job, group)
     try:
         taken = [stepper.step(step) for step in range(job.warmup + job.repeats)][job.warmup :]
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from ...compressors.partition import Partition
 from ...sim.tasks.registry import make_task
@@ -80,3 +81,9 @@ def training_of(job: ComputeJob | StepJob, workers: int, device: str = "cpu") ->
         first_bucket=f"{step.first_bucket_bytes} B",
         device=device,
     )
+
+
+def when_ready(parameter: nn.Parameter, act: Callable[[], None]) -> RemovableHandle:
+    """Do something whenever the backward pass has completed a parameter's gradient."""
+    register: Callable[[Callable[[Tensor], None]], RemovableHandle] = parameter.register_post_accumulate_grad_hook
+    return register(lambda _: act())

@@ -27,7 +27,7 @@ _WAITING = "torch/distributed/distributed_c10d.py"
 """Where a thread is that waits for other workers."""
 
 
-class WorkerFailure(RuntimeError):
+class MeasurementError(RuntimeError):
     """A worker failed or hung, which has ended the measurement; the message says which, and shows its last lines.
 
     Parameters
@@ -89,7 +89,7 @@ class Supervisor:
         ------
         InputError
             If a job cannot be done as asked for.
-        WorkerFailure
+        MeasurementError
             If a worker fails or hangs.
         """
         while True:
@@ -133,7 +133,7 @@ class Supervisor:
             rank = min(told, key=lambda rank: told[rank].time)
             if told[rank].kind == "input":
                 raise InputError(told[rank].text)
-            raise WorkerFailure(self._failed(rank, told[rank].text), (rank,))
+            raise MeasurementError(self._failed(rank, told[rank].text), (rank,))
         rank = next(rank for rank, code in enumerate(codes) if code not in (None, 0))
         raise self._ended(rank, codes[rank])
 
@@ -143,13 +143,13 @@ class Supervisor:
         except FileNotFoundError:
             return None
 
-    def _ended(self, rank: int, code: int | None) -> WorkerFailure:
+    def _ended(self, rank: int, code: int | None) -> MeasurementError:
         """Say that a worker ended without telling why."""
         assert code is not None
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         heading = f"worker {rank} of {self._plan.workers} {how} during: {self._doing}"
         said = self._folder.said(rank).read_text(encoding="utf-8", errors="replace")
-        return WorkerFailure("\n".join([heading, *_last(said)]), (rank,))
+        return MeasurementError("\n".join([heading, *_last(said)]), (rank,))
 
     def _failed(self, rank: int, text: str) -> str:
         return "\n".join([f"worker {rank} of {self._plan.workers} failed during: {self._doing}", *_last(text)])
@@ -167,13 +167,15 @@ class Supervisor:
         heading = f"nothing was done within {limit_s:g} s during: {self._doing}"
         if not hang:
             everyone = tuple(range(self._plan.workers))
-            raise WorkerFailure("\n".join([f"{heading}; all workers wait for each other", *_last(stacks[0])]), everyone)
+            raise MeasurementError(
+                "\n".join([f"{heading}; all workers wait for each other", *_last(stacks[0])]), everyone
+            )
         who = ", ".join(map(str, hang))
         lines = [f"{heading}; worker {who} of {self._plan.workers} keeps the others waiting"]
         for rank in hang:
             own = stacks[rank] or self._folder.said(rank).read_text(encoding="utf-8", errors="replace")
             lines += [f"worker {rank}:", *(_last(own) or ["  it does not answer"])]
-        raise WorkerFailure("\n".join(lines), tuple(hang))
+        raise MeasurementError("\n".join(lines), tuple(hang))
 
     # ------------------------------------------------------------------------------------------------------- the end
 

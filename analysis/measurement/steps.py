@@ -19,7 +19,7 @@ from .group import Group
 from .jobs import StepJob
 from .phases import Launch, MarkingWatch, Marks, Phases, phases
 from .records import CollectiveUse, StepRecord, median
-from .subject import Subject, when_ready
+from .subject import Subject, subject_of, when_ready
 
 
 class Stepper(ABC):
@@ -38,7 +38,7 @@ class Stepper(ABC):
 
     def __init__(self, job: StepJob, group: Group) -> None:
         self._job, self._group = job, group
-        self.subject = Subject(job, group)
+        self.subject = subject_of(job, group)
         self._watch = MarkingWatch(group.clock)
 
     @abstractmethod

@@ -29,6 +29,7 @@ from .partition import Granularity, Parameter, Unit, partition
 from .processes import ProcessGroupDriver
 from .regroup import regrouped
 from .spec import parse_scheme
+from .watch import Watch
 from .wirelog import MessageLog, StepLog
 
 OnNonFinite = Literal["raise", "skip", "pass"]
@@ -88,11 +89,12 @@ class DDPHook:
         on_nonfinite: OnNonFinite,
         scaler: torch.amp.GradScaler | None,
         exact: bool,
+        watch: Watch | None,
     ) -> None:
         self.__name__ = self.__qualname__ = "gradwire_ddp_hook"  # DistributedDataParallel asks for them
         self.step, self.skipped = 0, 0
         self.log: StepLog = ()
-        self._seed, self._unit = seed, unit
+        self._seed, self._unit, self._watch = seed, unit, watch
         self._optimizer, self._on_nonfinite, self._scaler = optimizer, on_nonfinite, scaler
         trained = {name: p for name, p in model.module.named_parameters() if p.requires_grad}
         self._names = {p: name for name, p in trained.items()}
@@ -104,7 +106,7 @@ class DDPHook:
         ranks = dist.get_process_group_ranks(model.process_group)
         backend = dist.get_backend(model.process_group)
         group = dist.new_group(ranks, backend=backend, use_local_synchronization=True)
-        self._driver = ProcessGroupDriver(group=group, exact=exact)
+        self._driver = ProcessGroupDriver(group=group, exact=exact, watch=watch)
         device, mistake = next(iter(trained.values())).device, None
         try:
             self._scheme = _scheme_of(scheme)
@@ -167,6 +169,8 @@ class DDPHook:
         """Take a bucket and return the future of its mean, as ``register_comm_hook`` wants it."""
         if self._round is None or bucket.index() == 0:
             self._round = _Round(self._rates(), 1.0 if self._scaler is None else float(self._scaler.get_scale()))
+        if self._watch is not None:
+            self._watch.ready(0 if self._unit == "model" else bucket.index())
         buffer = bucket.buffer()
         names = [self._names[p] for p in bucket.parameters()]
         future: Future[Tensor] = Future(devices=[] if buffer.device.type == "cpu" else [buffer.device])
@@ -347,6 +351,7 @@ def ddp_hook(
     on_nonfinite: OnNonFinite = "raise",
     scaler: torch.amp.GradScaler | None = None,
     exact: bool = False,
+    watch: Watch | None = None,
 ) -> DDPHook:
     """Return a communication hook that compresses the gradients of a DistributedDataParallel model.
 
@@ -376,6 +381,8 @@ def ddp_hook(
         and clips need them, and the means are multiplied by it.
     exact : bool
         Sum in rank order, as the simulator does to the last bit, at the price of gathers in place of all-reduces.
+    watch : Watch, optional
+        Is told when each bucket arrives, is encoded, exchanged and decoded.
 
     Returns
     -------
@@ -393,7 +400,7 @@ def ddp_hook(
     """
     if not isinstance(model, DistributedDataParallel):
         raise HookError(f"ddp_hook: model must be a DistributedDataParallel, not a {type(model).__name__}")
-    return DDPHook(scheme, model, optimizer, seed, unit, on_nonfinite, scaler, exact)
+    return DDPHook(scheme, model, optimizer, seed, unit, on_nonfinite, scaler, exact, watch)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers

@@ -7,7 +7,8 @@ The log holds the rows of a gather without padding, and of a permute each worker
 :class:`gradwire.compressors.drivers.StackedDriver` does. What crosses are all-gathers of rows padded to the longest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, pairwise, product
 
 import numpy as np
@@ -16,17 +17,29 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .drivers import Driver, Frame, chunk_lengths, log_all_to_all, log_movement, log_reduction, permuted, sum_rows
+from .base import Outcome
+from .drivers import (
+    Driver,
+    Frame,
+    Item,
+    chunk_lengths,
+    log_all_to_all,
+    log_movement,
+    log_reduction,
+    permuted,
+    sum_rows,
+)
 from .keys import hash64
 from .payload import Buffer, Payload, Ragged, element_bytes, row_bytes
 from .requests import AllReduce, AllToAll, Broadcast, Gather, Permute, ReduceScatter
+from .watch import Watch
 from .wire import check_header
-from .wirelog import Collective
+from .wirelog import Collective, MessageLog
 
 IntArray = NDArray[np.int64]
 
-# torch 2.13 has renamed it and warns about the old name.
-_ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""torch 2.13 has renamed it and warns about the old name."""
 
 
 class ProcessGroupDriver(Driver):
@@ -45,10 +58,17 @@ class ProcessGroupDriver(Driver):
         Before anything is sent, let all processes know of a value that is not finite, or of any other failure to
         encode, so that all of them raise. It costs a gather of 4 bytes a worker for each message, which the wire log
         shows. Without it a process raises alone, and its end must end the others.
+    watch : Watch, optional
+        Is told when each message is encoded, exchanged and decoded.
     """
 
     def __init__(
-        self, rows: int = 1, exact: bool = False, group: dist.ProcessGroup | None = None, agree: bool = True
+        self,
+        rows: int = 1,
+        exact: bool = False,
+        group: dist.ProcessGroup | None = None,
+        agree: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         self._group = group
         self._processes = dist.get_world_size(group)
@@ -56,10 +76,30 @@ class ProcessGroupDriver(Driver):
         self._rows = rows
         self._exact = exact
         self._agreeing = agree
+        self._watch = watch
         self.size = self._processes * rows
         self.ranks = tuple(range(self._process * rows, (self._process + 1) * rows))
 
+    def exchange(self, items: Sequence[Item], message: int = 0) -> tuple[list[Outcome], MessageLog]:
+        if self._watch is None:
+            return super().exchange(items, message)
+        self._watch.begin(message)
+        result = super().exchange(items, message)
+        self._watch.end(message)
+        return result
+
     def _perform(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
+        replies, log = self._exchanged(frames, number)
+        if self._watch is not None:
+            self._watch.exchanged(log)
+        return replies, log
+
+    def _launched(self) -> AbstractContextManager[object]:
+        """Return the context in which every operation of ``torch.distributed`` runs."""
+        return nullcontext() if self._watch is None else self._watch.launched()
+
+    def _exchanged(self, frames: list[Frame], number: int) -> tuple[list[Payload], list[Collective]]:
+        """Do requests of one kind as one exchange; return the replies and the log."""
         match frames[0].request:
             case AllReduce(op=op):
                 return self._reduce(frames, op), log_reduction(frames, self.size, number)
@@ -90,7 +130,10 @@ class ProcessGroupDriver(Driver):
             return [clean] * first + first_bad + [clean] * (self.size - 1 - last), []
         own = torch.tensor(first_bad, dtype=torch.int32, device=device)
         everyones: list[int] = self.all_gather(own[:, None])[:, 0].tolist()
-        return everyones, [Collective("all-gather", 0, "bytes", (own.itemsize,) * self.size)]
+        log = [Collective("all-gather", 0, "bytes", (own.itemsize,) * self.size)]
+        if self._watch is not None:
+            self._watch.exchanged(log)
+        return everyones, log
 
     def differences(self, given: dict[str, str], device: torch.device) -> dict[str, list[int]]:
         """Return, for each text that is not the same everywhere, the workers whose text differs from worker 0's."""
@@ -117,12 +160,14 @@ class ProcessGroupDriver(Driver):
         """Reduce ``[W, m]`` over all workers to ``[1, m]``."""
         if op == "max":
             total = rows.amax(0, keepdim=True)
-            dist.all_reduce(total, dist.ReduceOp.MAX, group=self._group)
+            with self._launched():
+                dist.all_reduce(total, dist.ReduceOp.MAX, group=self._group)
             return total
         if self._exact:
             return sum_rows(self.all_gather(rows))
         total = sum_rows(rows)
-        dist.all_reduce(total, dist.ReduceOp.SUM, group=self._group)
+        with self._launched():
+            dist.all_reduce(total, dist.ReduceOp.SUM, group=self._group)
         return total
 
     def _reduce_scatter(self, frames: list[Frame]) -> list[Payload]:
@@ -141,15 +186,18 @@ class ProcessGroupDriver(Driver):
     def all_gather(self, rows: Tensor) -> Tensor:
         """Gather ``[W, m]`` from every process as ``[N, m]``, bit for bit."""
         everyone = rows.new_empty(self.size, *rows.shape[1:])
-        if rows.numel():
-            _ALL_GATHER(_bytes(everyone), _bytes(rows.contiguous()), group=self._group)
+        own = rows.contiguous()
+        with self._launched():
+            if rows.numel():
+                ALL_GATHER(_bytes(everyone), _bytes(own), group=self._group)
         return everyone
 
     def _all_to_all(self, buffer: Tensor) -> Tensor:
         """Send chunk r of ``[W, N * m]`` to worker r; return ``[W, N * m]`` whose chunk s came from worker s."""
         chunks = buffer.view(self._rows, self._processes, self._rows, -1).permute(1, 0, 2, 3).contiguous()
         received = torch.empty_like(chunks)
-        dist.all_to_all_single(_bytes(received), _bytes(chunks), group=self._group)
+        with self._launched():
+            dist.all_to_all_single(_bytes(received), _bytes(chunks), group=self._group)
         # [source process, source row, own row, m] -> [own row, source worker, m]
         return received.permute(2, 0, 1, 3).reshape(self._rows, -1)
 
@@ -172,13 +220,9 @@ class ProcessGroupDriver(Driver):
         coming = [lengths[np.ix_(self._workers_of(q), self.ranks)].sum() for q in range(self._processes)]
         sent = torch.cat(chunks)
         received = sent.new_empty(int(sum(coming)))
-        dist.all_to_all_single(
-            _bytes(received),
-            _bytes(sent),
-            [int(n) * size for n in coming],
-            [int(n) * size for n in splits],
-            group=self._group,
-        )
+        lengths_in, lengths_out = [int(n) * size for n in coming], [int(n) * size for n in splits]
+        with self._launched():
+            dist.all_to_all_single(_bytes(received), _bytes(sent), lengths_in, lengths_out, group=self._group)
         # In order of the source process, its row, the own row.
         order = [(q * self._rows + s, w) for q, s, w in self._order()]
         parts = torch.split(received, [int(lengths[source, first + w]) for source, w in order])
@@ -197,7 +241,8 @@ class ProcessGroupDriver(Driver):
         """Return the root's row as ``[1, m]``."""
         source = root // self._rows
         row = buffer[root % self._rows : root % self._rows + 1].clone()
-        dist.broadcast(_bytes(row), group=self._group, group_src=source)
+        with self._launched():
+            dist.broadcast(_bytes(row), group=self._group, group_src=source)
         return row
 
     def _gather(self, frames: list[Frame]) -> tuple[list[Payload], list[int]]:

@@ -1,6 +1,8 @@
 """Handwritten digits (MNIST) or articles of clothing (Fashion-MNIST): 28 x 28 grey pixels, ten classes."""
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ PACKAGED = Path(__file__).with_name("data")
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = 10
 SIDE = 28
+HIDDEN = "300,100"
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Mnist(Classification):
     Parameters
     ----------
     network : {"mlp", "cnn"}
-        ``"mlp"``: fully connected, 784-300-100-10 with ReLU, 266,610 parameters. ``"cnn"``: two 5 x 5 convolutions (16
-        and 32 channels), each with ReLU and 2 x 2 max-pooling, and a linear layer; 28,938 parameters.
+        ``"mlp"``: fully connected with ReLU, by default 784-300-100-10 with 266,610 parameters. ``"cnn"``: two 5 x 5
+        convolutions (16 and 32 channels), each with ReLU and 2 x 2 max-pooling, and a linear layer; 28,938 parameters.
+    hidden : str
+        The widths of the hidden layers of ``"mlp"``, as in ``"2048,2048"``, which has 5,824,522 parameters.
     source : {"packaged", "mnist", "fashion-mnist"}
         ``"packaged"``: 5,000 digits of MNIST that come with gradwire; 4,000 train, 500 validate and 500 test, the same
         number of each class in each. The other two are read from a folder of IDX files, whose last 5,000 training
@@ -40,14 +45,19 @@ class Mnist(Classification):
     Raises
     ------
     TaskError
-        If the source needs a folder and there is none, or takes none and there is one.
+        If the source needs a folder and there is none, or takes none and there is one; or the widths are none.
     """
 
     network: Literal["mlp", "cnn"] = "mlp"
     source: Literal["packaged", "mnist", "fashion-mnist"] = "packaged"
     folder: str | None = None
+    hidden: str = HIDDEN
 
     def __post_init__(self) -> None:
+        if self.network != "mlp" and self.hidden != HIDDEN:
+            raise TaskError("hidden", self.hidden, f"network {self.network!r} takes no widths; give network 'mlp'")
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", self.hidden):
+            raise TaskError("hidden", self.hidden, "must be widths of at least 1 with commas between, as in '300,100'")
         if self.source == "packaged" and self.folder is not None:
             raise TaskError("folder", self.folder, "source 'packaged' takes no folder; give a source that does")
         if self.source == "mnist" and self.folder is None:
@@ -73,7 +83,7 @@ class Mnist(Classification):
 
     def model(self) -> nn.Module:
         """Return a new network: inputs [B, 1, 28, 28] to scores [B, 10]."""
-        return _mlp() if self.network == "mlp" else _cnn()
+        return _mlp([int(width) for width in self.hidden.split(",")]) if self.network == "mlp" else _cnn()
 
 
 def _read(folder: Path, held_out: int) -> Splits:
@@ -114,15 +124,11 @@ def _checked(folder: Path, part: str) -> tuple[Bytes, Bytes]:
     return images, labels
 
 
-def _mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(SIDE * SIDE, 300),
-        nn.ReLU(),
-        nn.Linear(300, 100),
-        nn.ReLU(),
-        nn.Linear(100, CLASSES),
-    )
+def _mlp(hidden: list[int]) -> nn.Module:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise([SIDE * SIDE, *hidden]):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], CLASSES))
 
 
 def _cnn() -> nn.Module:

@@ -1,0 +1,103 @@
+"""Predictions of measured steps: the simulator's timeline of the same step, from a profile."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from ...compressors.base import Shape
+from ...compressors.errors import InputError
+from ...compressors.partition import partition
+from ...compressors.spec import parse_scheme
+from ...compressors.wirelog import Collective, StepLog
+from ...sim.cluster import Cluster
+from ...sim.profile import Profile
+from ...sim.step.device import load_device
+from ...sim.step.options import StepOptions
+from ...sim.step.overhead import ESTIMATES, Overhead, cost_of
+from ...sim.step.synthetic import synthetic_log
+from ...sim.step.timeline import timeline
+from ...sim.step.workload import ready_after
+from ..measurement.jobs import StepJob
+
+PHASES = (
+    "forward_s",
+    "backward_s",
+    "encode_s",
+    "exposed_communication_s",
+    "decode_s",
+    "optimizer_s",
+)
+"""What adds up to a step."""
+_AGREEMENT_BYTES = 4
+_DEVICE = "v100"
+"""Prices what was not measured, which predictions of measured steps refuse."""
+
+
+class Predicted(NamedTuple):
+    """A predicted step.
+
+    Attributes
+    ----------
+    step_s : float
+    phases : dict of str to float
+        The seconds of each of :data:`PHASES`.
+    sent_bytes : float
+        What a worker hands over.
+    extrapolated : tuple of str
+        What of it was not measured.
+    """
+
+    step_s: float
+    phases: dict[str, float]
+    sent_bytes: float
+    extrapolated: tuple[str, ...]
+
+
+def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, cluster: Cluster, profile: Profile) -> Predicted:
+    """Predict a step that is to be measured.
+
+    Parameters
+    ----------
+    job : StepJob
+    shapes : mapping of str to shape
+        Of the parameters that are trained.
+    workers : int
+    cluster : Cluster
+    profile : Profile
+        With the subject's computation and what the scheme costs.
+
+    Raises
+    ------
+    InputError
+        If the profile lacks one of these.
+    """
+    cut = partition(list(shapes.items()), job.unit, job.message, job.bucket_bytes, job.first_bucket_bytes)
+    workload = profile.workload(job.task, dict(job.options), job.batch_size).times.workload(shapes)
+    overhead, device = Overhead(codecs=profile.codecs), load_device(_DEVICE)
+    log = synthetic_log(cut, parse_scheme(job.scheme), workers, step=job.warmup)
+    options = StepOptions(overlap=job.overlap)
+    if job.agree:
+        log = _agreeing(log, workers)
+    beyond = _beyond(log, overhead, workers)
+    times = timeline([log], ready_after(cut, workload), workload, cluster, overhead, device, options)
+    phases = {name: float(getattr(times, name)[0]) for name in PHASES}
+    return Predicted(
+        float(times.step_s[0]), phases, float(times.sent_bytes[0]), tuple(sorted({*beyond, *times.extrapolated}))
+    )
+
+
+def _agreeing(log: StepLog, workers: int) -> StepLog:
+    """Return a step in which, for each message, workers first tell each other that all is finite."""
+    told = Collective("all-gather", 0, "bytes", (_AGREEMENT_BYTES,) * workers)
+    return tuple(replace(message, collectives=(told, *message.collectives)) for message in log)
+
+
+def _beyond(log: StepLog, overhead: Overhead, workers: int) -> set[str]:
+    """Return the schemes that are extrapolated; those that were not measured at all are refused."""
+    found = set()
+    for work in {work for message in log for work in message.work}:
+        for charge in cost_of(work, overhead, load_device(_DEVICE), workers=workers):
+            if charge.origin == "extrapolated":
+                found.add(f"{work.scheme} on units of {' x '.join(map(str, work.shape))}")
+            elif charge.origin in ESTIMATES:
+                raise InputError(f"scheme {work.scheme}: the profile does not say what it costs; calibrate with it")
+    return found

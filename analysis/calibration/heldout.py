@@ -18,13 +18,13 @@ class Errors(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    cases : int
         Of predictions.
     median, p95, worst : float
         NaN without predictions.
     """
 
-    count: int
+    cases: int
     median: float
     p95: float
     worst: float

@@ -259,6 +259,9 @@ def _notes(dataset: xr.Dataset, rows: list[Row], baseline: Row | None) -> Iterab
     for source in sorted({row.cost_source for row in rows if row.estimated}):
         names = ", ".join(row.scheme for row in rows if row.estimated and row.cost_source == source)
         yield f"The cost of encoding and decoding rests on estimates for {names}: {source}."
+    beyond = dataset["extrapolated"].values if "extrapolated" in dataset else ()  # older runs do not have it
+    for why in dict.fromkeys(str(text) for text in beyond if text):
+        yield f"The network is extrapolated beyond what was measured: {why}."
     for why in dict.fromkeys(row.engine.partition(": ")[2] for row in rows if row.engine.startswith("events")):
         yield f"Every transfer was played by the event engine: {why}."
     yield "Each scheme was trained once, from one seed: small differences of the metric may be chance."

@@ -110,6 +110,8 @@ def facts(prediction: Prediction, influences: Sequence[Influence], price: Price 
     if prediction.algorithms:
         yield "algorithms", "; ".join(_algorithms(prediction.algorithms))
     yield "compression costs", prediction.cost_source
+    if prediction.timeline.extrapolated:
+        yield "extrapolated", "; ".join(prediction.timeline.extrapolated)
     yield "busiest links", _links(prediction)
     if price is not None:
         yield "cost", _cost(prediction, price)

@@ -90,6 +90,25 @@ def with_open(text: str, names: Iterable[str]) -> str:
     return ast.unparse(tree).replace("()", "")
 
 
+def read_parameter(text: str, name: str) -> tuple[Any, ...]:
+    """Return the values of a parameter in a scheme's text form, one for each scheme, memory or wrapper that has it.
+
+    >>> read_parameter("ef(topk(density=0.05) | qsgd)", "density")
+    (0.05,)
+    """
+    _, calls = _open(text)
+    found: list[Any] = []
+    for call in calls:
+        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        if name in given:
+            found.append(_value(given[name], text))
+        elif _has(call, name):
+            assert isinstance(call.func, ast.Name)
+            kinds: dict[str, type[Any]] = {**SCHEMES, **MEMORIES, **WRAPPERS}
+            found += [f.default for f in fields(kinds[call.func.id]) if f.name == name]
+    return tuple(found)
+
+
 def _bracketed(node: ast.expr) -> ast.expr:
     """Return the tree of a scheme's canonical text with a call for each scheme that is named without brackets."""
     if isinstance(node, ast.BinOp):

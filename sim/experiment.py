@@ -33,6 +33,7 @@ from .faults import fault_lines
 from .models import load_model
 from .network.costs import Costs
 from .network.gather_cost import gather_line
+from .profile import filled, load_profile
 from .step.device import Device, load_device
 from .step.options import StepOptions
 from .step.overhead import Overhead
@@ -186,6 +187,10 @@ class Experiment(_Section):
     title: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", description="shown in the report")] = (
         "Compression schemes compared"
     )
+    profile: Annotated[
+        str | None,
+        Field(description="a file of gradwire calibrate, for cluster, workload and overhead where they are not given"),
+    ] = None
     schemes: Annotated[tuple[str, ...], Field(min_length=1, description="text forms, compared with each other")]
     task: TaskSection = TaskSection()
     training: Training = Training()
@@ -195,6 +200,14 @@ class Experiment(_Section):
     workload: WorkloadSection = WorkloadSection()
     overhead: Overhead = Overhead()
     timing: StepOptions = StepOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_profile(cls, data: Any) -> Any:
+        """Take in what the profile holds, so that it is read once."""
+        if not (isinstance(data, dict) and isinstance(data.get("profile"), str)):
+            return data
+        return filled(data, load_profile(data["profile"]))
 
     @field_validator("schemes")
     @classmethod
@@ -240,7 +253,7 @@ class Experiment(_Section):
         task : Task
             What :meth:`make_task` made, for its options.
         """
-        complete = self.model_copy(update={"cluster": self.cluster.complete()})
+        complete = self.model_copy(update={"cluster": self.cluster.complete(), "profile": None})
         data = complete.model_dump(mode="json", by_alias=True, exclude_none=True)
         options = {f.name: getattr(task, f.name) for f in fields(task)}  # type: ignore[arg-type]
         data["task"] = {"name": self.task.name} | {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
@@ -298,7 +311,7 @@ def read_data(source: Path | str, overrides: Sequence[str] = (), shipped: str | 
         raise ExperimentError(f"{source} is no valid TOML: {error}") from error
     for override in overrides:
         set_key(data, override)
-    _find_cluster_file(data, Path(source).parent)
+    _find_files(data, Path(source).parent)
     return data
 
 
@@ -357,11 +370,12 @@ def validate_experiment(data: dict[str, Any]) -> Experiment:
         raise ExperimentError(str(error)) from error
 
 
-def _find_cluster_file(data: dict[str, Any], folder: Path) -> None:
-    """Take a cluster's file beside the experiment's, where there is one, before one in the working directory."""
-    section = data.get("cluster")
-    if isinstance(section, dict) and isinstance(file := section.get("file"), str) and (folder / file).is_file():
-        section["file"] = str(folder / file)
+def _find_files(data: dict[str, Any], folder: Path) -> None:
+    """Take a cluster's file and a profile beside the experiment's, where they are, before the working directory's."""
+    cluster = data.get("cluster")
+    for section, key in ((cluster, "file"), (data, "profile")):
+        if isinstance(section, dict) and isinstance(file := section.get(key), str) and (folder / file).is_file():
+            section[key] = str(folder / file)
 
 
 def set_key(data: dict[str, Any], override: str, option: str = "--set", example: str = "training.steps=100") -> None:

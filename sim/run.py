@@ -110,6 +110,8 @@ class Run:
         data["cost_source"] = "scheme", np.array([row.cost_source for row in rows], dtype=object)
         engines = [f"{row.timeline.engine}: {row.timeline.why}" for row in rows]
         data["engine"] = "scheme", np.array(engines, dtype=object), {"long_name": "what timed the steps, and why"}
+        beyond = ["; ".join(row.timeline.extrapolated) for row in rows]
+        data["extrapolated"] = "scheme", np.array(beyond, dtype=object), {"long_name": "network beyond measurements"}
         traces = [row.trajectory.record for row in rows if row.trajectory.record is not None]
         if traces:
             add_record(data, traces, self.task, training)

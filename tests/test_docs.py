@@ -34,6 +34,7 @@ from gradwire.cli import app
 from gradwire.compressors.registry import SCHEMES
 from gradwire.sim.cluster import sections
 from gradwire.sim.experiment import Experiment
+from gradwire.sim.step.measured import MeasuredCodec
 from gradwire.sim.step.workload import LayerTimes, WorkloadTimes
 from gradwire.sim.training.plan import Schedule
 
@@ -288,9 +289,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[[cluster.links]]`": sections.Link,
     "`[[cluster.routes]]`": sections.Route,
     "`[[cluster.pieces]]`": sections.Piece,
+    "`[cluster.shaper]`": sections.Shaper,
+    "`[[cluster.measured]]`": sections.MeasuredRange,
     "`[[cluster.background]]`": sections.Background,
     "`[[cluster.profile]]`": sections.Profile,
     "`[cluster.price]`": sections.Price,
+    "`[[overhead.codecs]]`": MeasuredCodec,
     "`[workload.times]`": WorkloadTimes,
     "`[[workload.times.layers]]`": LayerTimes,
 }

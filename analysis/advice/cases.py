@@ -190,7 +190,7 @@ def _closed_form_s(plan: Plan, network: Point, factor: float) -> float:
             uniform.launch_s * network.launch,
         )
         times = np.bincount(plan.row[plan.graph == i], minlength=len(graph.logs))
-        total += float(step_times(graph, priced, *numbers, factor).step_s @ times)
+        total += float(step_times(graph, priced, *numbers, factor, costs.cluster.shaper).step_s @ times)
     return total
 
 
@@ -222,6 +222,10 @@ _BANDWIDTHS = frozenset({"bandwidth", "upload", "download", "core", "uplink"})
 def changed_cluster(cluster: Cluster, point: Point) -> Cluster:
     """Return a cluster with its rates and times multiplied; what is outside of hosts apart from what is inside."""
     changed = _multiplied(cluster, _BANDWIDTHS, point.bandwidth)
+    if cluster.shaper is not None:
+        changed = changed.model_copy(
+            update={"shaper": _multiplied(cluster.shaper, frozenset({"rate"}), point.bandwidth)}
+        )
     changed = _multiplied(changed, frozenset({"latency"}), point.latency)
     changed = _multiplied(changed, frozenset({"launch"}), point.launch)
     if cluster.intra is not None:

@@ -58,11 +58,14 @@ def _check_hosts(cluster: Cluster) -> None:
 
 
 def _check_pieces(cluster: Cluster) -> None:
-    starts = [piece.from_bytes for piece in cluster.pieces]
-    if starts and starts[0] != 0:
-        raise InputError(f"pieces: the first is from {starts[0]} B; allowed: 0 B")
-    if any(later <= earlier for earlier, later in pairwise(starts)):
-        raise InputError(f"pieces: they are from {', '.join(f'{start} B' for start in starts)}; allowed: rising sizes")
+    for operation in dict.fromkeys(piece.operation for piece in cluster.pieces):
+        of = "" if operation is None else f" of {operation}"
+        starts = [piece.from_bytes for piece in cluster.pieces if piece.operation == operation]
+        if starts[0] != 0:
+            raise InputError(f"pieces: the first{of} is from {starts[0]} B; allowed: 0 B")
+        if any(later <= earlier for earlier, later in pairwise(starts)):
+            found = ", ".join(f"{start} B" for start in starts)
+            raise InputError(f"pieces: those{of} are from {found}; allowed: rising sizes")
     if cluster.gpus == 1 and any(piece.intra_latency is not None for piece in cluster.pieces):
         raise InputError("pieces: intra_latency: gpus is 1; allowed only with more GPUs a host")
 

@@ -10,11 +10,27 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ...compressors.errors import InputError
+from ...compressors.wirelog import Operation
 from ..faults import fault_lines
 from ..units import Bandwidth, ByteRate, Duration
 from .build import topology
 from .check import check
-from .sections import Background, Count, Fabric, Host, Intra, Link, Piece, Price, Profile, Route, Section, Share
+from .sections import (
+    Background,
+    Count,
+    Fabric,
+    Host,
+    Intra,
+    Link,
+    MeasuredRange,
+    Piece,
+    Price,
+    Profile,
+    Route,
+    Section,
+    Shaper,
+    Share,
+)
 from .topology import Terms, Topology
 from .uniform import Uniform, uniform
 
@@ -38,6 +54,7 @@ class Sources(BaseModel):
     intra: str = ""
     fabric: str = ""
     pieces: str = ""
+    shaper: str = ""
     reduce: str = ""
     price: str = ""
 
@@ -58,6 +75,10 @@ class Details(Section):
     links: Annotated[tuple[Link, ...], Field(description="the cables of a graph")] = ()
     routes: Annotated[tuple[Route, ...], Field(description="ways through a graph that are given")] = ()
     pieces: Annotated[tuple[Piece, ...], Field(description="what differs by the size of a collective")] = ()
+    shaper: Annotated[Shaper | None, Field(description="a token bucket at every NIC; by default there is none")] = None
+    measured: Annotated[
+        tuple[MeasuredRange, ...], Field(description="for which collectives all this was measured")
+    ] = ()
     reduce: Annotated[ByteRate | None, Field(description="at which a device adds what arrived; none: it is free")] = (
         None
     )
@@ -96,10 +117,18 @@ class Cluster(Details):
         """What it is in a few words, such as "leaf-spine, 8 GPUs a host"."""
         return self.fabric.kind + (f", {self.gpus} GPUs a host" if self.gpus > 1 else "")
 
-    def all_terms(self) -> tuple[Terms, ...]:
-        """Return what collectives pay besides the bandwidth, by rising size, the first from 0 bytes."""
+    def all_terms(self, operation: Operation | None = None) -> tuple[Terms, ...]:
+        """Return what collectives pay besides the bandwidth, by rising size, the first from 0 bytes.
+
+        Parameters
+        ----------
+        operation : str, optional
+            Whose own pieces come first; by default those of operations that have none.
+        """
+        own = [piece for piece in self.pieces if piece.operation == operation]
+        pieces = own or [piece for piece in self.pieces if piece.operation is None]
         intra_s = 0.0 if self.intra is None else self.intra.latency
-        if not self.pieces:
+        if not pieces:
             return (Terms(0, self.launch, self.latency, intra_s, 1.0),)
         return tuple(
             Terms(
@@ -109,12 +138,12 @@ class Cluster(Details):
                 intra_s if piece.intra_latency is None else piece.intra_latency,
                 piece.efficiency,
             )
-            for piece in self.pieces
+            for piece in pieces
         )
 
-    def terms(self, size_bytes: int) -> Terms:
+    def terms(self, size_bytes: int, operation: Operation | None = None) -> Terms:
         """Return what a collective pays to which a worker hands over at most so many bytes."""
-        return next(terms for terms in reversed(self.all_terms()) if terms.from_bytes <= size_bytes)
+        return next(terms for terms in reversed(self.all_terms(operation)) if terms.from_bytes <= size_bytes)
 
     def topology(self, workers: int) -> Topology:
         """Return the links between so many workers, which fill the hosts in rank order.

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..units import Bandwidth, Duration, SizeOrZero
+from ...compressors.wirelog import Operation
+from ..units import Bandwidth, Duration, Size, SizeOrZero
 
 MOST = 2**20
 """Hosts, GPUs and uplinks have an entry each in tables, so that numbers of them are limited."""
@@ -132,6 +133,37 @@ class Piece(Section):
     latency: Annotated[Duration | None, Field(description="by default the cluster's")] = None
     intra_latency: Annotated[Duration | None, Field(description="by default intra.latency")] = None
     efficiency: Annotated[Share, Field(description="factor on the payload that every link carries")] = 1.0
+    operation: Annotated[
+        Operation | None, Field(description="only this one's; by default of all that have no pieces of their own")
+    ] = None
+
+
+class Shaper(Section):
+    """A token bucket at every NIC, as cloud providers and ``tc tbf`` use them.
+
+    What is sent spends tokens, which fill up at a rate. As long as there are some, the NIC sends at its bandwidth, and
+    then at that rate. So what is sent after a rest goes faster.
+    """
+
+    rate: Annotated[Bandwidth, Field(description="at which tokens fill up, each way; payload, as the bandwidth is")]
+    burst: Annotated[Size, Field(description="how many there are after a rest")]
+
+
+class MeasuredRange(Section):
+    """For which collectives a cluster's numbers were measured; others are extrapolated, and marked."""
+
+    operation: Annotated[Operation, Field(description="which was measured")]
+    from_bytes: Annotated[SizeOrZero, Field(alias="from", description="least size, of what a worker hands over")]
+    to_bytes: Annotated[SizeOrZero, Field(alias="to", description="largest size")]
+    workers: Annotated[tuple[Count, Count], Field(description="the fewest and the most")]
+
+    @model_validator(mode="after")
+    def _rises(self) -> "MeasuredRange":
+        if self.from_bytes > self.to_bytes:
+            raise ValueError(f"measured: from = {self.from_bytes} B is above to = {self.to_bytes} B")
+        if self.workers[0] > self.workers[1]:
+            raise ValueError(f"measured: workers = {list(self.workers)}; allowed: the fewest, then the most")
+        return self
 
 
 class Background(Section):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...compressors.wirelog import Operation
 from .build import host_count, nic_rates, own_latencies, uplink_bps
 from .topology import Terms
 
@@ -33,7 +36,9 @@ class Uniform(NamedTuple):
     latency_s, launch_s : float
         Of the smallest collectives; ``terms`` has those of larger ones.
     terms : tuple of Terms
-        By rising ``from_bytes``, the first from 0.
+        By rising ``from_bytes``, the first from 0; of operations that have no pieces of their own.
+    own_terms : mapping of operation to tuple of Terms
+        Of the others.
     intra : Tier or None
         What a GPU's port, or the bus of a host, carries; None: one GPU a host.
     reduce_bytes_s : float
@@ -48,6 +53,11 @@ class Uniform(NamedTuple):
     terms: tuple[Terms, ...]
     intra: Tier | None
     reduce_bytes_s: float
+    own_terms: Mapping[Operation, tuple[Terms, ...]] = MappingProxyType({})
+
+    def terms_of(self, operation: Operation) -> tuple[Terms, ...]:
+        """Return an operation's terms by rising size."""
+        return self.own_terms.get(operation, self.terms)
 
 
 def uniform(cluster: Cluster, workers: int) -> Uniform | str:
@@ -64,10 +74,14 @@ def uniform(cluster: Cluster, workers: int) -> Uniform | str:
     if reason:
         return reason
     up, _ = nic_rates(cluster, hosts)
-    own = own_latencies(cluster, hosts)[0]
-    all_terms = cluster.all_terms()
-    if not np.isnan(own):
-        all_terms = tuple(terms._replace(latency_s=float(own)) for terms in all_terms)
+    own = float(own_latencies(cluster, hosts)[0])
+
+    def terms_of(operation: Operation | None) -> tuple[Terms, ...]:
+        found = cluster.all_terms(operation)
+        return found if np.isnan(own) else tuple(terms._replace(latency_s=own) for terms in found)
+
+    all_terms = terms_of(None)
+    operations = {piece.operation for piece in cluster.pieces if piece.operation is not None}
     intra = cluster.intra
     return Uniform(
         hosts=hosts,
@@ -78,6 +92,7 @@ def uniform(cluster: Cluster, workers: int) -> Uniform | str:
         terms=all_terms,
         intra=None if intra is None else Tier(intra.bandwidth * intra.efficiency, intra.latency, intra.shared),
         reduce_bytes_s=float("inf") if cluster.reduce is None else cluster.reduce,
+        own_terms={operation: terms_of(operation) for operation in operations},
     )
 
 

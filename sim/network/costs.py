@@ -55,6 +55,7 @@ class Cost(NamedTuple):
     ``fixed_s + launches * launch + max(hops * latency + 8 * bytes / bandwidth, inside_s)``: what does not depend on
     these numbers, such as links inside hosts, terms that differ by size, and additions, is in ``fixed_s`` and
     ``inside_s``. ``bytes`` cross a NIC, and ``inside_bytes``, which are in the other two already, a GPU's port.
+    ``payload_bytes`` are what crosses a NIC without the efficiency of its size: what spends a shaper's tokens.
     """
 
     launches: FloatArray
@@ -63,12 +64,21 @@ class Cost(NamedTuple):
     fixed_s: FloatArray
     inside_s: FloatArray
     inside_bytes: FloatArray
+    payload_bytes: FloatArray
 
     def seconds(self, bandwidth_bps: ArrayLike, latency_s: ArrayLike, launch_s: ArrayLike) -> FloatArray:
         """Return the duration on clusters whose numbers broadcast against this cost's shape."""
-        across = self.hops * np.asarray(latency_s, np.float64) + 8 * self.bytes / np.asarray(bandwidth_bps, np.float64)
-        slower = np.maximum(across, self.inside_s)
-        return np.asarray(self.fixed_s + self.launches * np.asarray(launch_s, np.float64) + slower)
+        slower = np.maximum(self.across_s(bandwidth_bps, latency_s), self.inside_s)
+        return np.asarray(self.before_s(launch_s) + slower)
+
+    def before_s(self, launch_s: ArrayLike) -> FloatArray:
+        """Return what a collective takes besides moving bytes."""
+        return np.asarray(self.fixed_s + self.launches * np.asarray(launch_s, np.float64))
+
+    def across_s(self, bandwidth_bps: ArrayLike, latency_s: ArrayLike) -> FloatArray:
+        """Return how long bytes cross NICs."""
+        carried = 8 * self.bytes / np.asarray(bandwidth_bps, np.float64)
+        return np.asarray(self.hops * np.asarray(latency_s, np.float64) + carried)
 
 
 class Costs:
@@ -112,6 +122,8 @@ class Costs:
         self.uniform = cluster.uniform(workers)
         self.choices: dict[tuple[Operation, int], Choice] = {}
         """What was chosen by NCCL's model, by operation and size in bytes."""
+        self.extrapolated: dict[Operation, str] = {}
+        """Why the cost of an operation is extrapolated, where the cluster says what was measured."""
 
     def check_uniform(self) -> Uniform:
         """Return the cluster's few numbers.
@@ -148,6 +160,26 @@ class Costs:
         if (operation, size_bytes) not in self.choices:
             self.choices[operation, size_bytes] = self._choose(operation, size_bytes)
         return self.choices[operation, size_bytes].algorithm
+
+    def _mark(self, operation: Operation, sizes: IntArray) -> None:
+        """Note if collectives of these sizes are outside of what the cluster's numbers were measured for."""
+        if not self.cluster.measured or operation in self.extrapolated or not sizes.size:
+            return
+        ranges = [known for known in self.cluster.measured if known.operation == operation]
+        if not ranges:
+            self.extrapolated[operation] = f"{operation} was not measured"
+            return
+        least, most = int(sizes.min()), int(sizes.max())
+        for known in ranges:
+            fewest, highest = known.workers
+            if known.from_bytes <= least and most <= known.to_bytes and fewest <= self.workers <= highest:
+                return
+        measured = "; ".join(
+            f"{known.from_bytes} to {known.to_bytes} B among {known.workers[0]} to {known.workers[1]} workers"
+            for known in ranges
+        )
+        found = f"{least} to {most} B among {self.workers}"
+        self.extrapolated[operation] = f"{operation} of {found} workers was measured for {measured}"
 
     def _check_workers(self, name: str) -> None:
         """Refuse algorithms that need other numbers of workers."""
@@ -194,6 +226,7 @@ class Costs:
         """
         sent = self.sent(collective.operation, np.array(collective.sent_bytes, np.int64))
         size = int(sent.max(initial=0))
+        self._mark(collective.operation, sent)
         name = self.algorithm(collective.operation, size)
         if self.workers > MOST_PLAYED and name in _QUADRATIC:
             raise InputError(
@@ -208,7 +241,7 @@ class Costs:
             groups=self.groups(),
             chunks=collective.chunks or None,
         )
-        return transfers, self.cluster.terms(size)
+        return transfers, self.cluster.terms(size, collective.operation)
 
     # ---------------------------------------------------------------------------------------------- in closed form
 
@@ -223,6 +256,7 @@ class Costs:
         uniform = self.check_uniform()
         sent = self.sent(batch.operation, batch.sent_bytes)
         sizes = sent.max(axis=-1)
+        self._mark(batch.operation, sizes)
         names = {size: self.algorithm(batch.operation, size) for size in np.unique(sizes).tolist()}
         cost = Cost(*(np.zeros(len(sizes)) for _ in Cost._fields))
         for name in dict.fromkeys(names.values()):
@@ -234,7 +268,7 @@ class Costs:
 
     def _cost(self, batch: Batch, sent: IntArray, rows: BoolArray, name: str, uniform: Uniform) -> Cost:
         """Return the cost under one algorithm."""
-        terms = _Terms.of(uniform, sent.max(axis=-1))
+        terms = _Terms.of(uniform, batch.operation, sent.max(axis=-1))
         if uniform.hosts == 1 and uniform.intra is not None:
             return self._inside(self._path(batch, sent, rows, name), uniform, terms)
         if uniform.gpus == 1:
@@ -275,16 +309,17 @@ class _Terms(NamedTuple):
     by_size: bool
 
     @classmethod
-    def of(cls, uniform: Uniform, sizes: IntArray) -> "_Terms":
-        starts = np.array([terms.from_bytes for terms in uniform.terms])
+    def of(cls, uniform: Uniform, operation: Operation, sizes: IntArray) -> "_Terms":
+        known = uniform.terms_of(operation)
+        starts = np.array([terms.from_bytes for terms in known])
         place = np.searchsorted(starts, sizes, side="right") - 1
 
         def column(key: str) -> FloatArray:
-            return np.array([getattr(terms, key) for terms in uniform.terms], np.float64)[place]
+            return np.array([getattr(terms, key) for terms in known], np.float64)[place]
 
         keys = ("launch_s", "latency_s", "intra_latency_s", "efficiency")
         launch, latency, inside_latency, efficiency = map(column, keys)
-        return cls(launch, latency, inside_latency, efficiency, len(uniform.terms) > 1)
+        return cls(launch, latency, inside_latency, efficiency, len(known) > 1 or operation in uniform.own_terms)
 
     def across(
         self,
@@ -299,13 +334,15 @@ class _Terms(NamedTuple):
         carried: FloatArray = path.bytes / self.efficiency
         none = np.zeros(rest_s.shape)
         ports = none + inside_bytes
+        payload = none + path.bytes
         if not self.by_size:
-            return Cost(path.launches.astype(float), path.hops.astype(float), carried, rest_s, none + inside_s, ports)
+            launches, hops = path.launches.astype(float), path.hops.astype(float)
+            return Cost(launches, hops, carried, rest_s, none + inside_s, ports, payload)
         # Terms by size are the cluster's own; only the bandwidth is left to vary. The latency counts as 0 bytes would,
         # so that the comparison with what happens inside of hosts stays exact.
         own_s = path.launches * self.launch_s + path.hops * self.latency_s
         left_s = np.maximum(inside_s - path.hops * self.latency_s, 0)
-        return Cost(none, none, carried, rest_s + own_s, none + left_s, ports)
+        return Cost(none, none, carried, rest_s + own_s, none + left_s, ports, payload)
 
     def within(self, path: CriticalPath, uniform: Uniform) -> Cost:
         """Return the cost of a path over the ports of GPUs; but for the launch, the NICs' numbers do not matter."""
@@ -315,8 +352,8 @@ class _Terms(NamedTuple):
         none = np.zeros(inside_s.shape)
         ports = path.bytes / self.efficiency
         if self.by_size:
-            return Cost(none, none, none, fixed_s + path.launches * self.launch_s, inside_s, ports)
-        return Cost(path.launches.astype(float), none, none, fixed_s + none, inside_s, ports)
+            return Cost(none, none, none, fixed_s + path.launches * self.launch_s, inside_s, ports, none)
+        return Cost(path.launches.astype(float), none, none, fixed_s + none, inside_s, ports, none)
 
     def inside_s(self, path: CriticalPath, uniform: Uniform) -> FloatArray:
         """Return how long a path takes over the ports of GPUs, launch and additions aside."""

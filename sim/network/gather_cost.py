@@ -42,7 +42,7 @@ def gather_line(costs: Costs) -> Affine:
 
 def _sizes(costs: Costs) -> tuple[int, int]:
     """Return two payloads that pay the same terms."""
-    starts = [terms.from_bytes for terms in costs.cluster.all_terms()]
+    starts = [terms.from_bytes for terms in costs.cluster.all_terms("all-gather")]
     own = max(start for start in starts if start <= _LONG)
     after = min((start for start in starts if start > _LONG), default=None)
     short = max(_SHORT, own)

@@ -5,14 +5,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..cluster.sections import Shaper
 from ..network.costs import Cost, Costs
 from ..network.critical import ClosedFormError, FloatArray
+from ..network.tokens import TokenBucket
 from .graph import OVERHEAD, Resource, StepGraph
 from .options import StepOptions
 from .phases import EXCHANGE, WAIT, Activity, Phases, add_up
 
 Priced = tuple[tuple[Cost, ...], ...]
 """The costs of each exchange's collectives."""
+_Point = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
+"""Bandwidth in bit/s, latency and launch in seconds, the overhead's factor."""
 
 
 def price(graph: StepGraph, costs: Costs | None, options: StepOptions) -> Priced:
@@ -42,6 +46,7 @@ def step_times(
     latency_s: ArrayLike,
     launch_s: ArrayLike,
     factor: ArrayLike,
+    shaper: Shaper | None = None,
 ) -> Phases:
     """Return where the time of a graph's G steps goes.
 
@@ -53,6 +58,8 @@ def step_times(
         As in :class:`gradwire.sim.cluster.Uniform`.
     factor : array
         The overhead's factor.
+    shaper : Shaper, optional
+        At every NIC. Then a step is one of many that are alike: it finds as many tokens as it leaves.
 
     Returns
     -------
@@ -61,7 +68,7 @@ def step_times(
     """
     point = (bandwidth_bps, latency_s, launch_s, factor)
     shape = np.broadcast_shapes((len(graph.logs),), *(np.shape(value) for value in point))
-    return add_up(activities(graph, priced, *point), shape)
+    return add_up(activities(graph, priced, *point, shaper), shape)
 
 
 def activities(
@@ -71,8 +78,40 @@ def activities(
     latency_s: ArrayLike,
     launch_s: ArrayLike,
     factor: ArrayLike,
+    shaper: Shaper | None = None,
 ) -> Iterator[Activity]:
     """Evaluate a graph; yield what a worker does, each resource's activities in order."""
+    point: _Point = (bandwidth_bps, latency_s, launch_s, factor)
+    if shaper is None:
+        return _activities(graph, priced, *point, None)
+    return _activities(graph, priced, *point, TokenBucket(shaper, _steady(graph, priced, point, shaper)))
+
+
+def _steady(graph: StepGraph, priced: Priced, point: _Point, shaper: Shaper) -> FloatArray:
+    """Return with how many tokens a step begins after many that are alike.
+
+    From a full bucket on the number falls from step to step, or stays.
+    """
+    tokens: FloatArray = np.asarray(float(shaper.burst))
+    while True:
+        bucket = TokenBucket(shaper, tokens)
+        (*_, last) = _activities(graph, priced, *point, bucket)
+        left = bucket.tokens(np.asarray(last.start_s, np.float64) + np.asarray(last.seconds, np.float64))
+        if np.all(tokens - left <= 1):  # a byte
+            return left
+        tokens = left
+
+
+def _activities(
+    graph: StepGraph,
+    priced: Priced,
+    bandwidth_bps: ArrayLike,
+    latency_s: ArrayLike,
+    launch_s: ArrayLike,
+    factor: ArrayLike,
+    bucket: TokenBucket | None,
+) -> Iterator[Activity]:
+    """Yield what a worker does in one step."""
     scale = np.asarray(factor, np.float64)
     free: dict[Resource, FloatArray] = {name: np.zeros(()) for name in ("compute", "codec", "network")}
     exchanged: list[FloatArray] = []
@@ -89,8 +128,11 @@ def activities(
         ended.append(start + seconds)
         if task.before is not None:
             start = np.maximum(free["network"], ended[-1])
-            parts = (cost.seconds(bandwidth_bps, latency_s, launch_s) for cost in priced[task.before])
-            seconds = sum(parts, start=np.zeros(()))
+            network = (bandwidth_bps, latency_s, launch_s)
+            if bucket is None:
+                seconds = sum((cost.seconds(*network) for cost in priced[task.before]), start=np.zeros(()))
+            else:
+                seconds = bucket.send(priced[task.before], start, *network)
             yield Activity(0, "network", EXCHANGE, graph.exchanges[task.before].message, start, seconds)
             free["network"] = start + seconds
             exchanged.append(free["network"])

@@ -29,7 +29,7 @@ from ..network.costs import Batch
 from ..network.critical import FloatArray
 from .device import Device
 from .options import StepOptions
-from .overhead import Overhead, Parse, cost_of, decodes_all
+from .overhead import Overhead, Parse, cost_of, decodes_all, message_cost
 from .workload import Workload
 
 Kind = Literal["forward", "backward", "encode", "between", "decode", "optimizer"]
@@ -186,6 +186,8 @@ class GraphBuilder:
         workers = len(first.collectives[0].sent_bytes)
         costs = [self._work(work, workers) for work in first.work]
         encode_s, between_s, decode_s = sum(costs, np.zeros(3)).tolist()
+        more = message_cost(first.work, self.overhead)
+        encode_s, decode_s = encode_s + more[0], decode_s + more[1]
         after_round_s = (between_s,) * (len(rounds) - 1) + (decode_s,)
         batches = tuple(tuple(_batch(logs, j) for j in own) for own in rounds)
         return _Message(first.message, backward_s, encode_s, after_round_s, batches)
@@ -195,7 +197,7 @@ class GraphBuilder:
         key = (work, workers)
         if key not in self._costs:
             seconds = dict.fromkeys(("encode", "between", "decode", "receive"), 0.0)
-            for charge in cost_of(work, self.overhead, self.device, self.parse):
+            for charge in cost_of(work, self.overhead, self.device, self.parse, workers):
                 seconds[charge.phase] += charge.seconds
             payloads = workers if decodes_all(self.parse(work.scheme)) else 1
             decode_s = payloads * seconds["decode"] + seconds["receive"]

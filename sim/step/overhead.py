@@ -1,8 +1,8 @@
 """Compression overhead: the time that encoding, work between rounds and decoding take on a worker.
 
-For each part of a scheme the cost is a published figure, scaled by memory bandwidth to another device, or else a
-roofline estimate from the passes that the part makes over its unit; or the user gives one cost for all schemes. Every
-charge says which.
+A scheme that was measured costs what was measured. For each part of another the cost is a published figure, scaled by
+memory bandwidth to another device, or else a roofline estimate from the passes that the part makes over its unit; or
+the user gives one cost for all schemes. Every charge says which.
 """
 
 import math
@@ -16,21 +16,24 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from ...compressors.base import Codec, Memory, Scheme
 from ...compressors.spec import parse_scheme
-from ...compressors.wirelog import StepLog, Work
+from ...compressors.wirelog import MessageLog, StepLog, Work
 from ..units import Duration
 from .device import DEVICES, Device
+from .measured import MeasuredCodec, UnitCost, find_codec
 
 Phase = Literal["encode", "between", "decode", "receive"]
-Origin = Literal["published", "scaled", "roofline", "given"]
+Origin = Literal["measured", "extrapolated", "published", "scaled", "roofline", "given"]
 Parse = Callable[[str], Scheme]
 _ORIGINS: dict[Origin, str] = {
     "given": "given",
+    "measured": "measured",
+    "extrapolated": "extrapolated beyond what was measured",
     "published": "published figure",
     "scaled": "published figure of another device, scaled by memory bandwidth",
     "roofline": "roofline estimate",
 }
 
-ESTIMATES: frozenset[Origin] = frozenset({"scaled", "roofline"})
+ESTIMATES: frozenset[Origin] = frozenset({"extrapolated", "scaled", "roofline"})
 """Origins of costs that nobody has measured on the device."""
 
 
@@ -42,13 +45,15 @@ class Overhead(BaseModel):
     factor : float, at least 0
         Multiplies every charge: the axis of sweeps over compression cost. 0 makes compression free.
     estimate_factor : float, at least 0
-        Multiplies those charges besides that nobody has measured on this device: the roofline's, and figures of another
-        device.
+        Multiplies those charges besides that nobody has measured on this device: the roofline's, figures of another
+        device, and what is extrapolated.
     encode_fixed, encode_per_element : float, s, optional
         Of each unit and of each of its values. If one of these four is given, they replace the table for all schemes,
         those that leave the gradient untouched excepted; what is not given is then 0.
     decode_fixed, decode_per_element : float, s, optional
         Of each unit and of each of its values, for every payload of a gather that a worker decodes.
+    codecs : tuple of MeasuredCodec
+        What schemes cost where that was measured; they come before the table.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +69,9 @@ class Overhead(BaseModel):
     encode_per_element: Annotated[Duration | None, Field(description="of encoding each of its values")] = None
     decode_fixed: Annotated[Duration | None, Field(description="of decoding a payload")] = None
     decode_per_element: Annotated[Duration | None, Field(description="of decoding each of its unit's values")] = None
+    codecs: Annotated[
+        tuple[MeasuredCodec, ...], Field(description="what schemes cost where that was measured, as in a profile")
+    ] = ()
 
     @property
     def given(self) -> bool:
@@ -84,7 +92,7 @@ class Charge(NamedTuple):
         once.
     seconds : float
         For all units of the work.
-    origin : {"published", "scaled", "roofline", "given"}
+    origin : {"measured", "extrapolated", "published", "scaled", "roofline", "given"}
     """
 
     part: str
@@ -137,7 +145,9 @@ TABLE: dict[str, Row] = _read_table()
 """Published costs by the name of the part."""
 
 
-def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse_scheme) -> tuple[Charge, ...]:
+def cost_of(
+    work: Work, overhead: Overhead, device: Device, parse: Parse = parse_scheme, workers: int | None = None
+) -> tuple[Charge, ...]:
     """Return what a piece of logged work costs, item by item; of the two factors only that of estimates is applied.
 
     Parameters
@@ -148,6 +158,8 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
     device : Device
     parse : callable
         Turns the scheme's text form into the scheme.
+    workers : int, optional
+        N: what was measured with others is extrapolated.
 
     Returns
     -------
@@ -157,6 +169,11 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
     scheme = parse(work.scheme)
     if overhead.given:
         charges = _given(work, overhead) if any(scheme.passes(work.shape)) else []
+    elif found := find_codec(overhead.codecs, work.scheme, work.shape):
+        codec, cost = found
+        others = workers not in (None, codec.workers)
+        cost = cost._replace(extrapolated=cost.extrapolated or others)
+        charges = _measured(work, codec, cost, decodes_all(scheme))
     else:
         stages = scheme.shaped_parts(work.shape)
         included = {name for part, _ in stages if part.name in TABLE for name in TABLE[part.name].includes}
@@ -175,9 +192,15 @@ def cost_of(work: Work, overhead: Overhead, device: Device, parse: Parse = parse
 
 def cost_source(logs: Iterable[StepLog], overhead: Overhead, device: Device, parse: Parse = parse_scheme) -> str:
     """Say where the costs of the work in some steps come from."""
-    works = {work for log in logs for message in log for work in message.work}
-    origins = {charge.origin for work in works for charge in cost_of(work, overhead, device, parse)}
+    works = {(work, _workers(message)) for log in logs for message in log for work in message.work}
+    charges = (charge for work, workers in works for charge in cost_of(work, overhead, device, parse, workers))
+    origins = {charge.origin for charge in charges}
     return " and ".join(_ORIGINS[origin] for origin in _ORIGINS if origin in origins) or "none"
+
+
+def _workers(message: MessageLog) -> int | None:
+    """Return N, if the message was sent."""
+    return len(message.collectives[0].sent_bytes) if message.collectives else None
 
 
 def decodes_all(scheme: Scheme) -> bool:
@@ -202,6 +225,27 @@ def _given(work: Work, overhead: Overhead) -> list[Charge]:
         Charge("all", "encode", work.units * encode, "given"),
         Charge("all", "decode", work.units * decode, "given"),
     ]
+
+
+def _measured(work: Work, codec: MeasuredCodec, cost: UnitCost, each: bool) -> list[Charge]:
+    """Charge what was measured; ``each``: decoding is charged for each worker's payload."""
+    origin: Origin = "extrapolated" if cost.extrapolated else "measured"
+    decode_s = cost.decode_s / codec.workers if each else cost.decode_s
+    phases: tuple[tuple[Phase, float], ...] = (
+        ("encode", cost.encode_s),
+        ("between", cost.between_s),
+        ("decode", decode_s),
+    )
+    return [Charge(codec.scheme, phase, work.units * seconds, origin) for phase, seconds in phases]
+
+
+def message_cost(works: Iterable[Work], overhead: Overhead) -> tuple[float, float]:
+    """Return what encoding and decoding a message take besides its units, in seconds, where that was measured."""
+    if overhead.given:
+        return 0.0, 0.0
+    found = [found[0] for work in works if (found := find_codec(overhead.codecs, work.scheme, work.shape))]
+    encode_s = max((codec.message_encode for codec in found), default=0.0)
+    return encode_s, max((codec.message_decode for codec in found), default=0.0)
 
 
 def _part(part: Scheme | Memory, work: Work, device: Device) -> list[Charge]:

@@ -140,11 +140,12 @@ class Plan:
             raise InputError(reason)
         assert self.priced is not None
         check_numbers(**dict(zip(("bandwidth_bps", "latency_s", "launch_s", "factor"), point, strict=True)))
-        points = [np.asarray(value, np.float64)[..., None] for value in point]
+        bandwidth, latency, launch, factor = (np.asarray(value, np.float64)[..., None] for value in point)
         for i, (graph, priced) in enumerate(zip(self.graphs, self.priced, strict=True)):
             size = len(graph.logs)
             here = (self.row[:end][self.graph[:end] == i] for end in steps)
-            yield step_times(graph, priced, *points), np.stack([np.bincount(rows, minlength=size) for rows in here])
+            times = step_times(graph, priced, bandwidth, latency, launch, factor)
+            yield times, np.stack([np.bincount(rows, minlength=size) for rows in here])
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +194,11 @@ class Timeline:
     why: str
     carried_bytes: FloatArray | None = None
 
+    @property
+    def extrapolated(self) -> tuple[str, ...]:
+        """What of the network is extrapolated beyond what the cluster says was measured."""
+        return tuple(dict.fromkeys(why for costs in self.plan.costs for why in costs.extrapolated.values()))
+
     def spans(self, step: int) -> list[Span]:
         """Return what happened in a step, for a trace.
 
@@ -209,7 +215,7 @@ class Timeline:
             done = play_step(graph, graph.logs[row], costs, self.factor, start_s).activities
         else:
             priced = self.plan.priced[self.plan.graph[step]]
-            done = list(activities(graph, priced, *_point(costs, self.factor)))
+            done = list(activities(graph, priced, *_point(costs, self.factor), costs.cluster.shaper))
         spans = (_span(activity, row, start_s) for activity in done if activity.kind != WAIT)
         return [span for span in spans if span.end_s > span.start_s]
 
@@ -255,12 +261,13 @@ def timeline(
         raise InputError(f"timing.engine = 'closed-form': there is none, for {plan.why}; use 'auto' or 'events'")
     carried = None
     if options.engine == "events" or plan.priced is None:
+        _check_playable(cluster, plan, options)
         engine: Engine = "events"
         of_step, carried = _by_events(plan, cluster, overhead.factor)
     else:
         engine = "closed-form"
         parts = [
-            step_times(graph, priced, *_point(costs, overhead.factor))
+            step_times(graph, priced, *_point(costs, overhead.factor), cluster.shaper)
             for graph, priced, costs in zip(plan.graphs, plan.priced, plan.costs, strict=True)
         ]
         of_step = {name: _spread(plan, [getattr(part, name) for part in parts]) for name in Phases._fields}
@@ -325,11 +332,22 @@ def _more_than_numbers(costs: Costs) -> str | None:
     cluster, hosts = costs.cluster, -(-costs.workers // costs.cluster.gpus)
     if cluster.pieces:
         return "cluster.pieces sets terms by size; allowed: none"
+    if cluster.shaper is not None:
+        return "cluster.shaper has a rate of its own; allowed: none"
     if hosts > 1 and cluster.gpus > 1:
         return f"cluster.gpus = {cluster.gpus} on {hosts} hosts; allowed: 1, or one host"
     if hosts > 1 and (cluster.fabric.kind != "switch" or cluster.fabric.core is not None):
         return "cluster.fabric has bandwidths of its own; allowed: a switch without core"
     return None
+
+
+def _check_playable(cluster: Cluster, plan: Plan, options: StepOptions) -> None:
+    """Refuse what the event engine does not model."""
+    if cluster.shaper is None:
+        return
+    if options.engine == "events":
+        raise InputError("timing.engine = 'events': cluster.shaper has a closed form only; allowed: 'auto'")
+    raise InputError(f"cluster.shaper: has a closed form only, and there is none, for {plan.why}")
 
 
 def _spread(plan: Plan, by_graph: list[FloatArray]) -> FloatArray:

@@ -75,7 +75,15 @@ class Pieces(NamedTuple):
 
     def seconds(self, workers: IntArray, sizes: IntArray) -> FloatArray:
         """Return durations on so many workers, each of which hands over so many bytes."""
-        return _seconds(self, sizes, *paths(self.operation, workers, sizes))
+        hops, carried = paths(self.operation, workers, sizes)
+        launch_s, latency_s, byte_s = self.terms(sizes)
+        return np.asarray(launch_s + hops * latency_s + carried * byte_s)
+
+    def terms(self, sizes: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return launch, latency and time of a byte for each size, in seconds."""
+        place = np.searchsorted(self.starts, sizes, side="right") - 1
+        launch_s, latency_s, byte_s = (np.array(terms)[place] for terms in self[2:])
+        return launch_s, latency_s, byte_s
 
 
 def paths(operation: Operation, workers: IntArray, sizes: IntArray) -> tuple[IntArray, IntArray]:
@@ -168,19 +176,14 @@ def _fit(points: Points, knots: tuple[int, ...], latency_s: float, tolerance: fl
     low = np.array([0.0] * (1 + chain.apart) + [1 / _FASTEST] * (len(knots) + 1))
 
     def residuals(x: FloatArray) -> FloatArray:
-        return np.asarray(_seconds(chain.pieces(x * scale), points.sizes, hops, carried) / points.seconds - 1)
+        launch_s, latency_s, byte_s = chain.pieces(x * scale).terms(points.sizes)
+        return np.asarray((launch_s + hops * latency_s + carried * byte_s) / points.seconds - 1)
 
     start = np.maximum(low, np.array([0.5] * (1 + chain.apart) + [1.0] * (len(knots) + 1)))
     found = least_squares(
         residuals, start, bounds=(low, np.inf), loss="soft_l1", f_scale=_SOFT, ftol=tolerance, xtol=tolerance, gtol=None
     )
     return chain.pieces(found.x * scale)
-
-
-def _seconds(pieces: Pieces, sizes: IntArray, hops: IntArray, carried: IntArray) -> FloatArray:
-    place = np.searchsorted(pieces.starts, sizes, side="right") - 1
-    launch_s, latency_s, byte_s = (np.array(terms)[place] for terms in pieces[2:])
-    return np.asarray(launch_s + hops * latency_s + carried * byte_s)
 
 
 class _Chain(NamedTuple):

@@ -58,14 +58,14 @@ class Summary(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    configurations : int
     median, p95, worst : float
     order : Order
     phases : dict of str to float
         The median of each phase's absolute error, as a share of the measured step.
     """
 
-    count: int
+    configurations: int
     median: float
     p95: float
     worst: float

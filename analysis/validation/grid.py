@@ -160,14 +160,10 @@ def codec_jobs(grid: Grid) -> list[Job]:
     return jobs
 
 
-def collective_jobs(grid: Grid, largest_bytes: int) -> list[Job]:
-    """Return measurements of collectives up to a size, each after a rest, as after a step's computation."""
-    sizes = tuple(size - size % 4 for size in spaced(_SMALLEST_BYTES, largest_bytes))
-    gathered = tuple(sizes)
-    return [
-        CollectiveJob(operations=(operation,), sizes=gathered, pause_s=_PAUSE_S, budget_s=3.0, repeats=30)
-        for operation in OPERATIONS
-    ]
+def collective_jobs(largest: int) -> list[Job]:
+    """Return measurements of collectives up to a size in bytes, each after a rest, as after a step's computation."""
+    sizes = tuple(size - size % 4 for size in spaced(_SMALLEST_BYTES, largest))
+    return [CollectiveJob(operations=OPERATIONS, sizes=sizes, pause_s=_PAUSE_S, budget_s=3.0, repeats=30)]
 
 
 def largest_bytes(grid: Grid) -> int:

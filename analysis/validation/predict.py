@@ -8,8 +8,7 @@ from ...compressors.errors import InputError
 from ...compressors.partition import partition
 from ...compressors.spec import parse_scheme
 from ...compressors.wirelog import Collective, StepLog
-from ...sim.cluster import Cluster
-from ...sim.profile import Profile
+from ...sim.profile import Profile, ProfileError
 from ...sim.step.device import load_device
 from ...sim.step.options import StepOptions
 from ...sim.step.overhead import ESTIMATES, Overhead, cost_of
@@ -52,7 +51,7 @@ class Predicted(NamedTuple):
     extrapolated: tuple[str, ...]
 
 
-def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, cluster: Cluster, profile: Profile) -> Predicted:
+def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, profile: Profile) -> Predicted:
     """Predict a step that is to be measured.
 
     Parameters
@@ -61,15 +60,16 @@ def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, cluster: 
     shapes : mapping of str to shape
         Of the parameters that are trained.
     workers : int
-    cluster : Cluster
     profile : Profile
-        With the subject's computation and what the scheme costs.
+        With a cluster, the subject's computation and what the scheme costs.
 
     Raises
     ------
     InputError
         If the profile lacks one of these.
     """
+    if profile.cluster is None:
+        raise ProfileError("the profile has no cluster; calibrate collectives too")
     cut = partition(list(shapes.items()), job.unit, job.message, job.bucket_bytes, job.first_bucket_bytes)
     workload = profile.workload(job.task, dict(job.options), job.batch_size).times.workload(shapes)
     overhead, device = Overhead(codecs=profile.codecs), load_device(_DEVICE)
@@ -78,7 +78,7 @@ def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, cluster: 
     if job.agree:
         log = _agreeing(log, workers)
     beyond = _beyond(log, overhead, workers)
-    times = timeline([log], ready_after(cut, workload), workload, cluster, overhead, device, options)
+    times = timeline([log], ready_after(cut, workload), workload, profile.cluster, overhead, device, options)
     phases = {name: float(getattr(times, name)[0]) for name in PHASES}
     return Predicted(
         float(times.step_s[0]), phases, float(times.sent_bytes[0]), tuple(sorted({*beyond, *times.extrapolated}))

@@ -1,5 +1,7 @@
 """Encoding and decoding alone: a message of equal units through the driver of real processes, collectives left out."""
 
+from functools import partial
+
 import torch
 
 from ...compressors.base import State, Turn
@@ -8,8 +10,9 @@ from ...compressors.processes import ProcessGroupDriver
 from ...compressors.spec import parse_scheme
 from .group import Group
 from .jobs import CodecJob
-from .phases import MarkingWatch, total, work_of
+from .phases import MarkingWatch, codec_segments
 from .records import CodecRecord
+from .walls import totals
 
 _RATE = 0.1
 
@@ -23,7 +26,7 @@ def measure_codec(job: CodecJob, group: Group) -> CodecRecord:
         If the scheme does not work on such units.
     """
     watch = MarkingWatch(group.clock)
-    driver = ProcessGroupDriver(agree=False, watch=watch)
+    driver = ProcessGroupDriver(watch=watch)  # the agreement is left out as a collective, and not what it costs besides
     names = [f"unit{i}" for i in range(job.units)]
     scheme = parse_scheme(job.scheme)
     schemes = [scheme.for_unit(name, job.shape) for name in names]
@@ -41,7 +44,7 @@ def measure_codec(job: CodecJob, group: Group) -> CodecRecord:
         states = [outcome.state for outcome in outcomes]
         group.clock.settle()
         (exchange,) = watch.exchanges
-        found.append([total(spans) for spans in work_of(exchange, group.clock, exchange.begin)])
-    encode, between, decode = (group.slowest(kind) for kind in zip(*found[job.warmup :], strict=True))
-    times = {"encode_s": encode, "between_s": between, "decode_s": decode}
+        found.append(codec_segments(exchange, partial(group.at, exchange.begin)))
+    parts = [totals(one) for one in group.together(found[job.warmup :])]
+    times = {f"{kind}_s": tuple(one[kind] for one in parts) for kind in ("encode", "between", "decode")}
     return job.blank(group.size, group.link).model_copy(update=times)

@@ -1,7 +1,7 @@
 """Collectives alone: each operation as the driver does it, between all workers at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,7 @@ from ...compressors.processes import ALL_GATHER
 from .group import Group
 from .jobs import CollectiveJob
 from .records import CollectiveRecord
+from .walls import COMMUNICATION, Segment, totals
 
 _WARMUP = 2
 
@@ -28,13 +29,18 @@ def measure_collective(job: CollectiveJob, group: Group) -> CollectiveRecord:
     (operation,), (size,) = job.operations, job.sizes
     run = _operation(operation, size, group)
     trials = [_timed(run, job.pause_s, group) for _ in range(_WARMUP)]
-    (trial_s,) = group.slowest(trials[-1:])
+    (trial_s,) = _walls(group, trials[-1:])
     repeats = max(min(job.least, job.repeats), min(job.repeats, int(job.budget_s / max(trial_s + job.pause_s, 1e-9))))
-    seconds = group.slowest([_timed(run, job.pause_s, group) for _ in range(repeats)])
+    seconds = _walls(group, [_timed(run, job.pause_s, group) for _ in range(repeats)])
     return job.blank(group.size, group.link).model_copy(update={"seconds": seconds})
 
 
-def _timed(run: Callable[[], object], pause_s: float, group: Group) -> float:
+def _walls(group: Group, own: Sequence[list[Segment]]) -> tuple[float, ...]:
+    """Return how long each repeat took from the last launch to the first landing."""
+    return tuple(totals(one)[COMMUNICATION] for one in group.together(own))
+
+
+def _timed(run: Callable[[], object], pause_s: float, group: Group) -> list[Segment]:
     """Run once, with all workers setting out together."""
     if pause_s:
         time.sleep(pause_s)
@@ -43,7 +49,12 @@ def _timed(run: Callable[[], object], pause_s: float, group: Group) -> float:
     run()
     stop = group.clock.mark()
     group.clock.settle()
-    return group.clock.seconds(start, stop)
+    launched, landed = group.at(start, start), group.at(start, stop)
+    return [
+        Segment("before", launched, launched),
+        Segment(COMMUNICATION, launched, landed),
+        Segment("after", landed, landed),
+    ]
 
 
 def _operation(operation: str, size: int, group: Group) -> Callable[[], object]:

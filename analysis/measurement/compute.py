@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -16,14 +15,7 @@ from .group import Group
 from .jobs import ComputeJob
 from .records import ComputeRecord, LayerRecord, median
 from .subject import Subject, subject_of, when_ready
-
-
-class Passes(NamedTuple):
-    """The times of a step's passes in seconds."""
-
-    forward_s: float
-    backward_s: float
-    optimizer_s: float
+from .walls import Segment, totals
 
 
 def measure_compute(job: ComputeJob, group: Group) -> ComputeRecord:
@@ -37,7 +29,8 @@ def measure_compute(job: ComputeJob, group: Group) -> ComputeRecord:
     subject = subject_of(job, group)
     steps = job.warmup + job.repeats
     plain = [_step(subject, group, step) for step in range(steps)][job.warmup :]
-    forward, backward, optimizer = (group.slowest(kind) for kind in zip(*plain, strict=True))
+    parts = [totals(one) for one in group.together(plain)]
+    forward, backward, optimizer = (tuple(one[kind] for one in parts) for kind in ("forward", "backward", "optimizer"))
     hooks = _LayerHooks(subject.model, group.clock)
     hooked = []
     with hooks.in_place():
@@ -58,7 +51,7 @@ def measure_compute(job: ComputeJob, group: Group) -> ComputeRecord:
     return job.blank(group.size, group.link).model_copy(update=times)
 
 
-def _step(subject: Subject, group: Group, step: int, hooks: "_LayerHooks | None" = None) -> Passes:
+def _step(subject: Subject, group: Group, step: int, hooks: "_LayerHooks | None" = None) -> list[Segment]:
     """Take a step without exchanging anything; all workers set out together."""
     batch, clock = subject.batch(step), group.clock
     group.barrier()
@@ -73,7 +66,9 @@ def _step(subject: Subject, group: Group, step: int, hooks: "_LayerHooks | None"
     clock.settle()
     if hooks is not None:
         hooks.passes = (start, forward, backward)
-    return Passes(clock.seconds(start, forward), clock.seconds(forward, backward), clock.seconds(backward, stop))
+    at = [group.at(start, mark) for mark in (start, forward, backward, stop)]
+    kinds = ("forward", "backward", "optimizer")
+    return [Segment(kind, *ends) for kind, ends in zip(kinds, pairwise(at), strict=True)]
 
 
 def _scaled(parts: Sequence[float], whole: float) -> list[float]:

@@ -12,9 +12,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from ...compressors.errors import InputError
-from .clock import Clock
+from .clock import Clock, Mark
 from .jobs import Link, Plan
 from .records import Backend
+from .scheduling import share_cores
+from .walls import Segment, walls
 
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """The variables by which torchrun tells a process where it belongs."""
@@ -40,6 +42,21 @@ class Group:
     clock: Clock
     link: Link
     search: str | None = None
+
+    @property
+    def one_clock(self) -> bool:
+        """Whether marks of different workers can be compared: all are processes of this machine's CPUs."""
+        return self.device.type == "cpu" and int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) == self.size
+
+    def at(self, start: Mark, mark: Mark) -> float:
+        """Return when a mark was made, on the clock of all workers if there is one, else since this worker's start."""
+        return float(mark) if self.one_clock else self.clock.seconds(start, mark)
+
+    def together(self, own: Sequence[Sequence[Segment]]) -> list[list[tuple[str, float]]]:
+        """Return the walls of each repeat, from what this worker did in it."""
+        everyones = self.everyones([list(map(tuple, repeat)) for repeat in own])
+        repeats = zip(*everyones, strict=True)
+        return [walls([[Segment(*one) for one in worker] for worker in repeat]) for repeat in repeats]
 
     def barrier(self) -> None:
         """Wait for all workers, and for the device."""
@@ -100,6 +117,8 @@ def join(plan: Plan) -> Group:
     device = device_of(plan.backend)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if device.type == "cpu":  # before any thread is started, which takes over what is set here
+        share_cores(int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     torch.set_num_threads(plan.threads)
     dist.init_process_group(plan.backend, timeout=timedelta(seconds=plan.start_limit_s + plan.job_limit_s))
     group = Group(rank, size, device, Clock(device), plan.link, plan.search)

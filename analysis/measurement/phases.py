@@ -1,12 +1,13 @@
 """Phases of a measured step: what a watch has marked, added up as the simulator's timeline adds up its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...compressors.wirelog import Collective, Operation
 from .clock import Clock, Mark
+from .walls import COMMUNICATION, Segment
 
 
 class Launch(NamedTuple):
@@ -125,6 +126,30 @@ def work_of(exchange: Exchange, clock: Clock, origin: Mark) -> Work:
     return work
 
 
+def codec_segments(exchange: Exchange, at: Callable[[Mark], float]) -> list[Segment]:
+    """Return what a worker did for a message, without gaps; ``at`` tells when a mark was made."""
+    found = []
+    since = at(exchange.begin)
+    for (launch, landing), place in zip(exchange.operations, exchange.places, strict=True):
+        kind = "between" if exchange.collectives[place].round else "encode"
+        found += [Segment(kind, since, at(launch)), Segment(COMMUNICATION, at(launch), at(landing))]
+        since = at(landing)
+    found.append(Segment("decode" if exchange.operations else "encode", since, at(exchange.end)))
+    return found
+
+
+def step_segments(marks: "Marks", watch: MarkingWatch, at: Callable[[Mark], float]) -> list[Segment]:
+    """Return what a worker did in a step whose messages were exchanged after the backward pass."""
+    start, forward, backward, _, stop = map(at, marks)
+    found = [Segment("forward", start, forward), Segment("backward", forward, backward)]
+    for exchange in watch.exchanges:
+        found += codec_segments(exchange, at)
+    whole = [found[0]]
+    for segment in found[1:]:  # what lies between messages belongs to the later one
+        whole.append(segment._replace(start=whole[-1].stop))
+    return [*whole, Segment("optimizer", whole[-1].stop, stop)]
+
+
 def launches_of(exchange: Exchange, clock: Clock) -> list[Launch]:
     """Return a message's collectives with their times."""
     seconds = [0.0] * len(exchange.collectives)
@@ -161,6 +186,7 @@ class Phases(NamedTuple):
     communication_s: float
     ready_s: tuple[float, ...]
     launches: tuple[Launch, ...]
+    segments: tuple[Segment, ...] = ()
 
 
 class Marks(NamedTuple):

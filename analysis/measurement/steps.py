@@ -21,9 +21,10 @@ from ...sim.training.optimizers import rehearse
 from ...sim.training.train import check
 from .group import Group
 from .jobs import StepJob
-from .phases import Launch, MarkingWatch, Marks, Phases, phases
+from .phases import Launch, MarkingWatch, Marks, Phases, phases, step_segments
 from .records import CollectiveUse, StepRecord, median
 from .subject import find, subject_of, training_of, when_ready
+from .walls import COMMUNICATION, totals
 
 
 class Stepper(ABC):
@@ -93,7 +94,9 @@ class AfterStepper(Stepper):
         self._optimize()
         stop = clock.mark()
         clock.settle()
-        return phases(Marks(start, forward, backward, exchanged, stop), self._watch, clock, overlap=False)
+        marks = Marks(start, forward, backward, exchanged, stop)
+        segments = step_segments(marks, self._watch, partial(self._group.at, start))
+        return phases(marks, self._watch, clock, overlap=False)._replace(segments=tuple(segments))
 
     def _exchange(self, number: int, message: Message, step: int) -> None:
         """Exchange one message and leave the means where the optimizer finds them."""
@@ -209,20 +212,33 @@ def measure_steps(job: StepJob, group: Group) -> StepRecord:
 
 def _record(job: StepJob, group: Group, taken: Sequence[Phases]) -> StepRecord:
     """Put all workers' phases together."""
+    times = _apart(group, taken) if job.overlap else _together(group, taken)
+    return job.blank(group.size, group.link).model_copy(
+        update={**times, "ready_s": _ready(group, taken), "collectives": _uses(group, taken)}
+    )
+
+
+def _together(group: Group, taken: Sequence[Phases]) -> dict[str, tuple[float, ...]]:
+    """Return the phases of steps as walls of all workers."""
+    parts = [totals(one) for one in group.together([one.segments for one in taken])]
+    times = {f"{kind}_s": tuple(one[kind] for one in parts) for kind in ("forward", "backward", "encode", "optimizer")}
+    waits = tuple(one[COMMUNICATION] for one in parts)
+    return times | {
+        "decode_s": tuple(one["between"] + one["decode"] for one in parts),
+        "communication_s": waits,
+        "exposed_communication_s": waits,
+        "step_s": tuple(sum(one.values()) for one in parts),
+    }
+
+
+def _apart(group: Group, taken: Sequence[Phases]) -> dict[str, tuple[float, ...]]:
+    """Return the phases of a mean worker; what is left of the slowest one's step, it waited."""
     step_s = group.slowest([one.step_s for one in taken])
     names = ("forward_s", "backward_s", "encode_s", "decode_s", "optimizer_s")
-    means = {name: group.mean([getattr(one, name) for one in taken]) for name in names}
-    waits = tuple(whole - sum(parts) for whole, *parts in zip(step_s, *means.values(), strict=True))
-    return job.blank(group.size, group.link).model_copy(
-        update={
-            **means,
-            "communication_s": group.mean([one.communication_s for one in taken]),
-            "exposed_communication_s": waits,
-            "step_s": step_s,
-            "ready_s": _ready(group, taken),
-            "collectives": _uses(group, taken),
-        }
-    )
+    times = {name: group.mean([getattr(one, name) for one in taken]) for name in names}
+    waits = tuple(whole - sum(parts) for whole, *parts in zip(step_s, *times.values(), strict=True))
+    communication_s = group.mean([one.communication_s for one in taken])
+    return times | {"communication_s": communication_s, "exposed_communication_s": waits, "step_s": step_s}
 
 
 def _ready(group: Group, taken: Sequence[Phases]) -> tuple[float, ...]:

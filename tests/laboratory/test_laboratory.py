@@ -357,3 +357,16 @@ def test_missing_rights_are_said() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.stderr.splitlines()[-1].startswith("gradwire.compressors.errors.InputError: the laboratory makes")
         assert f"needs root (CAP_{right.upper()}); run it as root" in done.stderr
+
+
+def test_a_user_namespace_stands_in_for_root() -> None:
+    unshare = [shutil.which("unshare") or "", "--user", "--map-root-user"]
+    if not unshare[0] or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("util-linux's unshare is not installed, or this machine lets nobody make a user namespace")
+    # Root of a namespace has all rights inside it and none outside; so has any user of the machine.
+    code = (
+        "from gradwire.analysis.laboratory import Laboratory, Link\n"
+        "with Laboratory(2, Link(1e8, 30_000)) as lab: print(lab.start(1, ['true']).wait())"
+    )
+    done = subprocess.run([*unshare, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "0\n", done.stderr

@@ -15,6 +15,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 }
 """Disciplines of queues that a laboratory uses or could use, with arguments that any kernel takes."""
 DEVICE = "trial"
+REMEDY = "run it as root, or under unshare --user --map-root-user"
 
 
 def check_lab() -> None:
@@ -44,7 +45,7 @@ def missing_features() -> tuple[str, ...]:
         trial = Namespace()
     except PermissionError as error:
         raise InputError(
-            "the laboratory makes network namespaces, which needs root (CAP_SYS_ADMIN); run it as root"
+            f"the laboratory makes network namespaces, which needs root (CAP_SYS_ADMIN); {REMEDY}"
         ) from error
     except OSError as error:
         raise InputError(f"the kernel makes no network namespace (CONFIG_NET_NS): {error.strerror}") from error
@@ -63,9 +64,7 @@ def _try_features() -> tuple[str, ...]:
         for kind, arguments in (("bridge", {}), ("veth", {"peer": {"ifname": "other"}})):
             code = _refused(kernel.link, "add", ifname=DEVICE + kind, kind=kind, **arguments)
             if code in (errno.EPERM, errno.EACCES):
-                raise InputError(
-                    "the laboratory makes network devices, which needs root (CAP_NET_ADMIN); run it as root"
-                )
+                raise InputError(f"the laboratory makes network devices, which needs root (CAP_NET_ADMIN); {REMEDY}")
             if code:
                 raise InputError(f"the kernel has no {kind} (CONFIG_{kind.upper()}), which the laboratory is made of")
         index = kernel.link_lookup(ifname=DEVICE + "veth")[0]

@@ -149,6 +149,8 @@ class Laboratory:
 
     def close(self) -> None:
         """End the processes in the hosts, and remove hosts and links. Closing twice does nothing more."""
+        for process in self._started:
+            process.kill()
         end_processes([namespace.inode for namespace in self._all])
         for process in self._started:
             process.wait()

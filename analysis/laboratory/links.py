@@ -17,6 +17,7 @@ SUPER_PACKET_BYTES = 65536
 """Largest super-packet of the kernel's default."""
 BURST_S = 2e-3
 """What the bucket holds, in time of the link: 1 ms for a super-packet that waits, 1 ms for the timer's lateness."""
+LONGEST_BURST_S = 1.0
 LOWEST_BPS, HIGHEST_BPS = 1e6, 32e9
 """``tbf`` counts bytes a second in 32 bits, which ends at 34 Gbit/s."""
 
@@ -73,10 +74,11 @@ def check_link(link: Link | None) -> None:
     if not LOWEST_BPS <= link.rate_bps <= HIGHEST_BPS:
         raise InputError(f"rate_bps = {link.rate_bps!r}: a link of the laboratory has from 1 Mbit/s to 32 Gbit/s")
     least = _on_the_link(super_packet_for(link.rate_bps))
-    if link.burst_bytes < least:
+    most = round(link.rate_bps / 8 * LONGEST_BURST_S)
+    if not least <= link.burst_bytes <= most:
         raise InputError(
-            f"burst_bytes = {link.burst_bytes!r}: at {link.rate_bps:g} bit/s the token bucket must hold a packet of "
-            f"{least} bytes; burst_for gives {burst_for(link.rate_bps)}"
+            f"burst_bytes = {link.burst_bytes!r}: at {link.rate_bps:g} bit/s the token bucket holds from {least} "
+            f"bytes, a packet, to {most}, a second of the rate; burst_for gives {burst_for(link.rate_bps)}"
         )
 
 

@@ -14,9 +14,10 @@ from .namespaces import Namespace
 CHUNK_BYTES = 1 << 18
 SETTLE_S = 0.25
 """Least time before a rate is measured, for TCP to find its window."""
-BURSTS = 4
-"""Buckets' sizes that pass before a rate is measured; a way has two buckets, which start full."""
+BURSTS = 2
+"""Bursts that pass before a rate is measured; the first of them passes at the speed of memory."""
 WAIT_S = 30.0
+"""After this time a transfer that does not get going has failed."""
 
 
 class MeasuredRate(NamedTuple):
@@ -100,7 +101,10 @@ def _rates(
             pool.submit(transfer.send)
         rates = [pool.submit(transfer.receive, begin, end) for transfer in transfers]
         time.sleep(SETTLE_S)
+        deadline = time.monotonic() + WAIT_S
         while any(transfer.received_bytes < BURSTS * burst for transfer in transfers):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"a transfer between hosts of the laboratory passed no {BURSTS * burst} bytes")
             time.sleep(0.01)
         begin.set()
         time.sleep(seconds)

@@ -31,11 +31,13 @@ def test_a_bucket_holds_2_ms_and_two_of_the_largest_packets(rate_bps: float) -> 
 
 
 @pytest.mark.parametrize("rate_bps", RATES)
-def test_a_bucket_must_hold_one_of_the_largest_packets(rate_bps: float) -> None:
-    least = frames_bytes(super_packet_for(rate_bps))
-    check_link(Link(rate_bps, least))
-    with pytest.raises(InputError, match=f"must hold a packet of {least} bytes"):
-        check_link(Link(rate_bps, least - 1))
+def test_a_bucket_holds_from_one_of_the_largest_packets_to_a_second(rate_bps: float) -> None:
+    least, most = frames_bytes(super_packet_for(rate_bps)), round(rate_bps / 8)
+    for burst in (least, most):
+        check_link(Link(rate_bps, burst))
+    for burst in (least - 1, most + 1):
+        with pytest.raises(InputError, match=f"holds from {least} bytes, a packet, to {most}, a second of the rate"):
+            check_link(Link(rate_bps, burst))
 
 
 def test_the_payload_share_is_that_of_a_full_frame() -> None:

@@ -19,7 +19,7 @@ from ...sim.network.schedule import BoolArray
 from .heldout import folds
 
 MOST_KNOTS = 3
-_CANDIDATES = 14
+_CANDIDATES = 16
 """Of the measured sizes so many may become knots, evenly spread over them."""
 _GAIN, _LEAST_GAIN = 0.95, 1e-3
 """A knot is taken if it lowers the held-out error by this factor and by this much, or more."""

@@ -91,7 +91,9 @@ def test_pieces_are_continuous_and_never_fall(workers):
     for count in workers:
         along = pieces.seconds(np.full(len(fine), count), fine)
         assert (np.diff(along) >= -1e-12).all()
-        for start, launch_s, latency_s in zip(pieces.starts[1:], pieces.launch_s[1:], pieces.latency_s[1:], strict=True):
+        for start, launch_s, latency_s in zip(
+            pieces.starts[1:], pieces.launch_s[1:], pieces.latency_s[1:], strict=True
+        ):
             step = np.array([start - count, start])
             before, after = pieces.seconds(np.full(2, count), step)
             if launch_s > 0 and latency_s >= 0:

@@ -9,6 +9,7 @@ from .advise import advise
 from .cp import cp
 from .guard import guarded
 from .ls import ls
+from .measure import measure
 from .run import keys_help, run
 from .show import show
 from .sweep import sweep
@@ -44,6 +45,7 @@ _STORED = "interrupted; what was trained is stored, and the same command goes on
 app.command(epilog=keys_help())(guarded(run, _STORED))
 app.command()(guarded(sweep, _STORED))
 app.command()(guarded(advise, _STORED))
+app.command()(guarded(measure, "interrupted; what was measured is kept, and the same command goes on from there"))
 for command in (time, ls, cp, show):
     app.command()(guarded(command))
 

@@ -15,7 +15,7 @@ from .clock import Clock, Mark
 from .group import Group
 from .jobs import ComputeJob
 from .records import ComputeRecord, LayerRecord, median
-from .subject import Subject, when_ready
+from .subject import Subject, subject_of, when_ready
 
 
 class Passes(NamedTuple):
@@ -34,7 +34,7 @@ def measure_compute(job: ComputeJob, group: Group) -> ComputeRecord:
     InputError
         If there is no such task, or a batch cannot be filled.
     """
-    subject = Subject(job, group)
+    subject = subject_of(job, group)
     steps = job.warmup + job.repeats
     plain = [_step(subject, group, step) for step in range(steps)][job.warmup :]
     forward, backward, optimizer = (group.slowest(kind) for kind in zip(*plain, strict=True))

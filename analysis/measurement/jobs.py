@@ -156,7 +156,7 @@ class StepJob(_Training):
     """
 
     kind: Literal["step"] = "step"
-    scheme: str = "dense"
+    scheme: Annotated[str, Field(validate_default=True)] = "dense"
     unit: Granularity = "layer"
     message: Granularity = "bucket"
     bucket_bytes: Count = BUCKET_BYTES

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from ...compressors.errors import InputError
 from .jobs import Job, Link, Plan
 from .machine import this_machine, usable_cores
-from .records import AnyRecord, Backend, Machine, mend, read_records, start_file
+from .records import AnyRecord, Backend, open_file, read_records
 from .supervise import Supervisor
 from .worker import PARENT, Folder, Progress
 
@@ -100,51 +99,44 @@ def measure(
     MeasurementError
         If a worker fails, or hangs beyond the limit; all processes have ended then, and finished records are kept.
     """
-    own_threads = max(1, usable_cores() // workers) if threads is None else threads
-    plan = Plan(
+    plan = plan_of(
+        jobs,
+        workers,
+        backend=backend,
+        link=link,
+        threads=threads,
+        time_limit_s=time_limit_s,
+        start_limit_s=start_limit_s,
+        search=search,
+    )
+    plan = plan.left(open_file(out, this_machine(backend, plan.threads)))
+    if plan.jobs:
+        _run(plan, out, place or Loopback(), progress)
+    return read_records(out)[1]
+
+
+def plan_of(
+    jobs: Sequence[Job],
+    workers: int,
+    *,
+    backend: Backend = "gloo",
+    link: Link | None = None,
+    threads: int | None = None,
+    time_limit_s: float = 600.0,
+    start_limit_s: float = 120.0,
+    search: Path | None = None,
+) -> Plan:
+    """Return the plan of a measurement; parameters are those of :func:`measure`."""
+    return Plan(
         workers=workers,
         backend=backend,
-        threads=own_threads,
+        threads=max(1, usable_cores() // workers) if threads is None else threads,
         link=link or Link(),
         job_limit_s=time_limit_s,
         start_limit_s=start_limit_s,
         jobs=tuple(jobs),
         search=None if search is None else str(search.resolve()),
     )
-    machine = this_machine(backend, own_threads)
-    plan = plan.left(open_file(out, machine))
-    if plan.jobs:
-        _run(plan, out, place or Loopback(), progress)
-    return read_records(out)[1]
-
-
-def open_file(out: Path, machine: Machine) -> list[AnyRecord]:
-    """Make a file ready for records of a machine; return those that it has.
-
-    Raises
-    ------
-    InputError
-        If it is of another machine, no file of records, or cannot be written.
-    """
-    try:
-        if out.exists() and out.stat().st_size:
-            mend(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
-    if out.exists() and out.stat().st_size:
-        found, records = read_records(out)
-        if found.key != machine.key:
-            own, other = machine.model_dump(exclude={"started"}), found.model_dump(exclude={"started"})
-            key = next(key for key in own if own[key] != other[key])
-            raise InputError(
-                f"{out}: was measured with {key} = {other[key]!r}, here it is {own[key]!r}; give another file"
-            )
-        return records
-    try:
-        start_file(out, machine)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
-    return []
 
 
 def _run(plan: Plan, out: Path, place: Place, progress: Progress | None) -> None:

@@ -345,23 +345,35 @@ def _read(path: Path, number: int, line: bytes, kind: TypeAdapter[Any], model: A
         raise InputError(f"{path}, line {number}: {said}") from error
 
 
-def start_file(path: Path, machine: Machine) -> None:
-    """Begin a file, in place of one that may be there."""
-    with path.open("wb") as file:
-        _write(file, machine)
+def open_file(out: Path, machine: Machine) -> list[AnyRecord]:
+    """Make a file ready for records of a machine; return those that it has.
+
+    Raises
+    ------
+    InputError
+        If it is of another machine, no file of records, or cannot be written.
+    """
+    try:
+        data = out.read_bytes() if out.exists() else b""
+        with out.open("ab") as file:
+            file.truncate(data.rfind(b"\n") + 1)  # without what a killed measurement began to write
+            if not file.tell():
+                _write(file, machine)
+                return []
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    found, records = read_records(out)
+    if found.key != machine.key:
+        own, other = machine.model_dump(exclude={"started"}), found.model_dump(exclude={"started"})
+        key = next(key for key in own if own[key] != other[key])
+        raise InputError(f"{out}: was measured with {key} = {other[key]!r}, here it is {own[key]!r}; give another file")
+    return records
 
 
 def append_record(path: Path, record: AnyRecord) -> None:
     """Add a record to a file; when this returns it is on the disk, whatever becomes of the process."""
     with path.open("ab") as file:
         _write(file, record)
-
-
-def mend(path: Path) -> None:
-    """Cut off a last line without an end."""
-    data = path.read_bytes()
-    with path.open("r+b") as file:
-        file.truncate(data.rfind(b"\n") + 1)
 
 
 def _write(file: Any, model: BaseModel) -> None:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,14 +13,17 @@ from torch.nn.parallel import DistributedDataParallel
 from ...compressors.base import Scheme, SchemeError, State, Turn
 from ...compressors.ddp import ddp_hook
 from ...compressors.drivers import Item
-from ...compressors.partition import BUCKET_BYTES, FIRST_BUCKET_BYTES, Message, Unit
+from ...compressors.partition import BUCKET_BYTES, FIRST_BUCKET_BYTES, Message, Partition, Unit, partition
 from ...compressors.processes import ProcessGroupDriver
 from ...compressors.spec import parse_scheme
+from ...sim.models.base import Model
+from ...sim.training.optimizers import rehearse
+from ...sim.training.train import check
 from .group import Group
 from .jobs import StepJob
 from .phases import Launch, MarkingWatch, Marks, Phases, phases
 from .records import CollectiveUse, StepRecord, median
-from .subject import Subject, when_ready
+from .subject import find, subject_of, training_of, when_ready
 
 
 class Stepper(ABC):
@@ -38,7 +42,7 @@ class Stepper(ABC):
 
     def __init__(self, job: StepJob, group: Group) -> None:
         self._job, self._group = job, group
-        self.subject = Subject(job, group)
+        self.subject = subject_of(job, group)
         self._watch = MarkingWatch(group.clock)
 
     @abstractmethod
@@ -60,7 +64,8 @@ class AfterStepper(Stepper):
     def __init__(self, job: StepJob, group: Group) -> None:
         super().__init__(job, group)
         scheme = parse_scheme(job.scheme)
-        _check(scheme, job, self.subject)
+        scheme.check_optimizer(self.subject.optimizer)
+        _check_units(scheme, job, self.subject.partition)
         self._driver = ProcessGroupDriver(agree=job.agree, watch=self._watch)
         self._messages = self.subject.partition.messages
         self._trained = self.subject.trained
@@ -158,12 +163,32 @@ def _bucket_cap(job: StepJob) -> float | None:
     return job.bucket_bytes / 2**20 if own else None
 
 
-def _check(scheme: Scheme, job: StepJob, subject: Subject) -> None:
-    """Refuse what a training of the simulator refuses."""
+def check_step(job: StepJob, workers: int, search: Path | None = None) -> None:
+    """Find out before any measurement whether a job can be done.
+
+    Raises
+    ------
+    InputError
+        One line that names the key, the value and what is allowed.
+    """
+    plan, scheme = training_of(job, workers), parse_scheme(job.scheme)
+    found = find(job.task, job.options, search)
+    if isinstance(found, Model):
+        shapes = found.parameters()
+        cuts = partition(shapes, job.unit, job.message, job.bucket_bytes, job.first_bucket_bytes)
+        _check_units(scheme, job, cuts)
+        rehearse(plan, scheme)
+    else:
+        check(found, scheme, plan)
+
+
+def _check_units(scheme: Scheme, job: StepJob, cuts: Partition) -> None:
+    """Refuse units that a scheme does not take."""
     if job.unit not in scheme.granularity:
         allowed = ", ".join(sorted(scheme.granularity))
         raise SchemeError(f"unit = {job.unit!r}: {scheme} works on {allowed} only")
-    scheme.check_optimizer(subject.optimizer)
+    for unit in (unit for message in cuts.messages for unit in message):
+        scheme.for_unit(unit.name, unit.shape).init(unit.shape, 1, torch.zeros(()))
 
 
 def measure_steps(job: StepJob, group: Group) -> StepRecord:

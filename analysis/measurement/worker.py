@@ -23,7 +23,8 @@ from .collectives import measure_collective
 from .compute import measure_compute
 from .group import Group, join
 from .jobs import CodecJob, CollectiveJob, ComputeJob, Job, Plan, StepJob
-from .records import AnyRecord, append_record
+from .machine import this_machine
+from .records import AnyRecord, append_record, open_file, read_records
 from .steps import measure_steps
 
 PARENT = "GRADWIRE_PARENT"
@@ -48,6 +49,32 @@ def do_jobs(plan: Plan, group: Group, records: Path, progress: Progress) -> None
         if group.rank == 0:
             append_record(records, record)
     progress(len(plan.jobs), len(plan.jobs), "")
+
+
+def work(plan: Plan, records: Path, progress: Progress) -> list[AnyRecord] | None:
+    """Do a plan as one of the processes that torchrun has started; worker 0 gets the file's records, no other any.
+
+    Raises
+    ------
+    InputError
+        If a job cannot be done as asked for, or the file is of another machine; on every worker alike.
+    """
+    group = join(plan)
+    mistake: str | None = None
+    left = plan
+    if group.rank == 0:
+        try:
+            left = plan.left(open_file(records, this_machine(plan.backend, plan.threads)))
+        except InputError as error:  # the others wait to be told
+            mistake = str(error)
+    left, mistake = group.everyones((left, mistake))[0]
+    if mistake is not None:
+        raise InputError(mistake)
+    do_jobs(left, group, records, progress)
+    dist.barrier()
+    found = read_records(records)[1] if group.rank == 0 else None
+    dist.destroy_process_group()
+    return found
 
 
 def do_job(job: Job, group: Group) -> AnyRecord:

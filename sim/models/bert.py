@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import META, Model
+from .base import Batch, Model, labels
 from .transformer import attention
 
 WORDS = 30_522
@@ -85,12 +85,15 @@ class BERT(nn.Module):
         return nn.functional.linear(hidden, words.get_parameter("weight"), bias), follows
 
 
-def _run(module: nn.Module, batch: int) -> Tensor:
-    with META:
-        tokens, follows = torch.empty(batch, LENGTH, dtype=torch.int64), torch.empty(batch, dtype=torch.int64)
-        words, next_sentence = module(tokens)
-        masked: Tensor = nn.functional.cross_entropy(words.flatten(0, 1), tokens.flatten())
-        return masked + nn.functional.cross_entropy(next_sentence, follows)
+def _inputs(batch: int, device: torch.device) -> Batch:
+    return labels(WORDS, device, batch, LENGTH), labels(2, device, batch)
+
+
+def _loss(module: nn.Module, batch: Batch) -> Tensor:
+    tokens, follows = batch
+    words, next_sentence = module(tokens)
+    masked: Tensor = nn.functional.cross_entropy(words.flatten(0, 1), tokens.flatten())
+    return masked + nn.functional.cross_entropy(next_sentence, follows)
 
 
 def _model(name: str, layers: int, width: int, batch: int) -> Model:
@@ -101,7 +104,8 @@ def _model(name: str, layers: int, width: int, batch: int) -> Model:
         sample=f"a sequence of {LENGTH} tokens",
         batch=batch,
         build=lambda: BERT(layers, width),
-        run=_run,
+        inputs=_inputs,
+        loss=_loss,
     )
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import Model, next_words
+from .base import Model, next_words, sequences
 from .transformer import attention
 
 WORDS, LENGTH, WIDTH, LAYERS = 50_257, 1024, 768, 12
@@ -14,7 +14,7 @@ class _Projection(nn.Module):
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(inside, outside))
+        self.weight = nn.Parameter(torch.empty(inside, outside).normal_(std=0.02))
         self.bias = nn.Parameter(torch.zeros(outside))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,5 +62,6 @@ GPT2 = Model(
     sample=f"a sequence of {LENGTH} tokens",
     batch=8,
     build=GPT2Model,
-    run=next_words(LENGTH),
+    inputs=sequences(WORDS, LENGTH),
+    loss=next_words,
 )

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .base import Model, next_words
+from .base import Model, next_words, sequences
 
 WORDS = 33_278
 """The vocabulary of WikiText-2."""
@@ -35,5 +35,6 @@ LSTM = Model(
     sample=f"a sequence of {LENGTH} words",
     batch=20,
     build=WordLSTM,
-    run=next_words(LENGTH),
+    inputs=sequences(WORDS, LENGTH),
+    loss=next_words,
 )

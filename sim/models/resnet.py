@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .base import Model, images
+from .base import Model, classified, images
 
 _SOURCE = "He et al. 2016, arXiv 1512.03385 (strides as in torchvision, 3 x 3 in the bottleneck)"
 
@@ -78,7 +78,8 @@ def _model(depth: int, blocks: tuple[int, int, int, int], bottleneck: bool) -> M
         sample="an image of 224 x 224",
         batch=32,
         build=lambda: ResNet(blocks, bottleneck),
-        run=images,
+        inputs=images,
+        loss=classified,
     )
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .base import Model, images
+from .base import Model, classified, images
 
 _POOL = 0
 _STAGES = {
@@ -48,7 +48,8 @@ def _model(depth: int) -> Model:
         sample="an image of 224 x 224",
         batch=32,
         build=lambda: VGG(depth),
-        run=images,
+        inputs=images,
+        loss=classified,
     )
 
 

@@ -2,11 +2,11 @@
 
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -29,6 +29,8 @@ from ..sim.faults import fault_lines
 from ..sim.units import parse_duration, parse_size
 from .guard import say
 from .output import check_folder, open_console, print_line
+
+T = TypeVar("T")
 
 FAILED = 1
 """The exit status where a worker failed or hung."""
@@ -90,7 +92,8 @@ def measure(
 ) -> None:
     """Measure real training steps between processes: where each scheme's time goes, with the same compressors."""
     check_folder("--out", out)
-    size = _size(bucket)
+    size = None if bucket is None else _read("--bucket", parse_size, bucket)
+    limit_s = _read("--time-limit", parse_duration, time_limit)
     shared = {
         "task": task,
         "options": _options(options or ()),
@@ -107,10 +110,6 @@ def measure(
     jobs = [_job({**shared, "scheme": scheme}) for scheme in dict.fromkeys(schemes or SCHEMES)]
     for job in jobs:
         check_step(job, workers, Path.cwd())
-    try:
-        limit_s = parse_duration(time_limit)
-    except ValueError as error:
-        raise InputError(f"--time-limit: {error}") from error
     records = _measured(jobs, workers, out, backend.value, threads, limit_s, force)
     if records is not None:
         _show(jobs, workers, out, records)
@@ -142,12 +141,12 @@ def _measured(
     raise typer.Exit(FAILED)
 
 
-def _size(text: str | None) -> int | None:
-    """Return a bucket's size in bytes."""
+def _read(option: str, parse: Callable[[str], T], text: str) -> T:
+    """Read an option's text with a unit."""
     try:
-        return None if text is None else parse_size(text)
+        return parse(text)
     except ValueError as error:
-        raise InputError(f"--bucket: {error}") from error
+        raise InputError(f"{option}: {error}") from error
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:

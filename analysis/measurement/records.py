@@ -341,8 +341,8 @@ def _read(path: Path, number: int, line: bytes, kind: TypeAdapter[Any], model: A
             model = next((model[fault["loc"][0]] for fault in faults if fault["loc"]), Record)
             for fault in faults:
                 fault["loc"] = fault["loc"][1:]
-        said = "; ".join(fault_lines(faults, model))
-        raise InputError(f"{path}, line {number}: {said}") from error
+        what = "the machine: " if model is Machine else ""
+        raise InputError(f"{path}, line {number}: {what}{fault_lines(faults, model)[0]}") from error
 
 
 def open_file(out: Path, machine: Machine) -> list[AnyRecord]:

@@ -32,7 +32,7 @@ class Mnist(Classification):
     network : {"mlp", "cnn"}
         ``"mlp"``: fully connected with ReLU, by default 784-300-100-10 with 266,610 parameters. ``"cnn"``: two 5 x 5
         convolutions (16 and 32 channels), each with ReLU and 2 x 2 max-pooling, and a linear layer; 28,938 parameters.
-    hidden : str
+    hidden : str or int
         The widths of the hidden layers of ``"mlp"``, as in ``"2048,2048"``, which has 5,824,522 parameters.
     source : {"packaged", "mnist", "fashion-mnist"}
         ``"packaged"``: 5,000 digits of MNIST that come with gradwire; 4,000 train, 500 validate and 500 test, the same
@@ -51,12 +51,12 @@ class Mnist(Classification):
     network: Literal["mlp", "cnn"] = "mlp"
     source: Literal["packaged", "mnist", "fashion-mnist"] = "packaged"
     folder: str | None = None
-    hidden: str = HIDDEN
+    hidden: str | int = HIDDEN
 
     def __post_init__(self) -> None:
         if self.network != "mlp" and self.hidden != HIDDEN:
             raise TaskError("hidden", self.hidden, f"network {self.network!r} takes no widths; give network 'mlp'")
-        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", self.hidden):
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", str(self.hidden)):
             raise TaskError("hidden", self.hidden, "must be widths of at least 1 with commas between, as in '300,100'")
         if self.source == "packaged" and self.folder is not None:
             raise TaskError("folder", self.folder, "source 'packaged' takes no folder; give a source that does")
@@ -83,7 +83,7 @@ class Mnist(Classification):
 
     def model(self) -> nn.Module:
         """Return a new network: inputs [B, 1, 28, 28] to scores [B, 10]."""
-        return _mlp([int(width) for width in self.hidden.split(",")]) if self.network == "mlp" else _cnn()
+        return _mlp([int(width) for width in str(self.hidden).split(",")]) if self.network == "mlp" else _cnn()
 
 
 def _read(folder: Path, held_out: int) -> Splits:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .advise import advise
+from .calibrate import calibrate
 from .cp import cp
 from .guard import guarded
 from .ls import ls
@@ -45,7 +46,9 @@ _STORED = "interrupted; what was trained is stored, and the same command goes on
 app.command(epilog=keys_help())(guarded(run, _STORED))
 app.command()(guarded(sweep, _STORED))
 app.command()(guarded(advise, _STORED))
-app.command()(guarded(measure, "interrupted; what was measured is kept, and the same command goes on from there"))
+_MEASURED = "interrupted; what was measured is kept, and the same command goes on from there"
+app.command()(guarded(measure, _MEASURED))
+app.command()(guarded(calibrate, _MEASURED))
 for command in (time, ls, cp, show):
     app.command()(guarded(command))
 

@@ -1,47 +1,27 @@
 """`gradwire measure`: real training steps between processes, phase by phase."""
 
-import os
-import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..analysis.measurement.group import in_group
-from ..analysis.measurement.jobs import Job, StepJob
-from ..analysis.measurement.launch import measure as launch
+from ..analysis.measurement.jobs import StepJob
 from ..analysis.measurement.launch import plan_of
 from ..analysis.measurement.records import AnyRecord, StepRecord, read_records
 from ..analysis.measurement.steps import check_step
-from ..analysis.measurement.supervise import MeasurementError
 from ..analysis.measurement.tables import machine_line, steps_table
-from ..analysis.measurement.worker import Progress as Report
-from ..analysis.measurement.worker import work
 from ..compressors.errors import InputError
 from ..compressors.partition import BUCKET_BYTES, FIRST_BUCKET_BYTES
 from ..sim.faults import fault_lines
 from ..sim.units import parse_duration, parse_size
 from .guard import say
+from .measuring import Backends, measured, read_option, task_options
 from .output import check_folder, open_console, print_line
 
-T = TypeVar("T")
-
-FAILED = 1
-"""The exit status where a worker failed or hung."""
 SCHEMES = ("dense", "ef(topk(density=0.01))")
-
-
-class Backends(StrEnum):
-    """What connects the workers."""
-
-    GLOO = "gloo"
-    NCCL = "nccl"
 
 
 class Size(StrEnum):
@@ -92,11 +72,11 @@ def measure(
 ) -> None:
     """Measure real training steps between processes: where each scheme's time goes, with the same compressors."""
     check_folder("--out", out)
-    size = None if bucket is None else _read("--bucket", parse_size, bucket)
-    limit_s = _read("--time-limit", parse_duration, time_limit)
+    size = None if bucket is None else read_option("--bucket", parse_size, bucket)
+    limit_s = read_option("--time-limit", parse_duration, time_limit)
     shared = {
         "task": task,
-        "options": _options(options or ()),
+        "options": task_options(options or ()),
         "batch_size": batch,
         "overlap": overlap,
         "agree": overlap,
@@ -110,57 +90,9 @@ def measure(
     jobs = [_job({**shared, "scheme": scheme}) for scheme in dict.fromkeys(schemes or SCHEMES)]
     for job in jobs:
         check_step(job, workers, Path.cwd())
-    records = _measured(jobs, workers, out, backend.value, threads, limit_s, force)
+    records = measured(jobs, workers, out, backend, threads, limit_s, force)
     if records is not None:
         _show(jobs, workers, out, records)
-
-
-def _measured(
-    jobs: Sequence[Job],
-    workers: int,
-    out: Path,
-    backend: Any,
-    threads: int | None,
-    limit_s: float,
-    force: bool,
-) -> list[AnyRecord] | None:
-    """Measure between processes of one's own, or as one of those that torchrun has started; only one gets records."""
-    options = {"backend": backend, "threads": threads, "time_limit_s": limit_s, "search": Path.cwd()}
-    first = os.environ.get("RANK", "0") == "0"
-    if force and first:
-        out.unlink(missing_ok=True)
-    with _progress(shown=first) as report:
-        if in_group():
-            return work(plan_of(jobs, workers, **options), out, report)
-        try:
-            return launch(jobs, workers, out, **options, progress=report)
-        except MeasurementError as error:
-            failure = error
-    say(str(failure))
-    say(f"what was measured until then is in {out}, and the same command goes on from there")
-    raise typer.Exit(FAILED)
-
-
-def _read(option: str, parse: Callable[[str], T], text: str) -> T:
-    """Read an option's text with a unit."""
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise InputError(f"{option}: {error}") from error
-
-
-def _options(texts: Sequence[str]) -> dict[str, Any]:
-    """Return the task's options; a value is TOML, or else plain text."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise InputError(f"--task-option {text!r}: must be KEY=VALUE, as in network=cnn")
-        try:
-            found[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = value
-    return found
 
 
 def _job(data: dict[str, Any]) -> StepJob:
@@ -183,13 +115,3 @@ def _show(jobs: Sequence[StepJob], workers: int, out: Path, records: Sequence[An
         if record.error:
             say(f"{record.scheme}: {record.error}")
     print_line(console, f"Written to {out}.")
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Report]:
-    """Show a bar on a terminal, and nothing elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
-        bar = progress.add_task("starting", total=None)
-        yield lambda done, total, label: progress.update(bar, completed=done, total=total, description=label)

@@ -6,7 +6,6 @@ it is worth there, for the fewest and for the most workers that were measured. O
 latency below 0 does it begin higher. So a fit needs one number for each piece besides the first launch and latency.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,10 +19,10 @@ from ...sim.network.schedule import BoolArray
 from .heldout import folds
 
 MOST_KNOTS = 3
-_CANDIDATES = 14
+_CANDIDATES = 16
 """Of the measured sizes so many may become knots, evenly spread over them."""
-_GAIN = 0.95
-"""A knot is taken if it lowers the held-out error at least by this factor."""
+_GAIN, _LEAST_GAIN = 0.95, 1e-3
+"""A knot is taken if it lowers the held-out error by this factor and by this much, or more."""
 _SOFT = 0.05
 """Relative errors below this count squared, and by their size above: single odd measurements do not bend the fit."""
 _CAP = 0.3
@@ -151,7 +150,7 @@ def choose_knots(points: Points, latency_s: float = 0.0) -> tuple[int, ...]:
         if not wider:
             break
         error, knots = min((_held_out_error(points, more, latency_s), more) for more in wider)
-        if error < _GAIN * best:
+        if error < min(_GAIN * best, best - _LEAST_GAIN):
             best, chosen = error, knots
     return chosen
 
@@ -169,74 +168,92 @@ def _held_out_error(points: Points, knots: tuple[int, ...], latency_s: float) ->
 def _fit(points: Points, knots: tuple[int, ...], latency_s: float, tolerance: float = 1e-10) -> Pieces:
     """Fit the terms of given pieces, by soft least squares of relative errors."""
     hops, carried = paths(points.operation, points.workers, points.sizes)
-    chain = _Chain.of(points, knots, hops, latency_s)
-    fastest_bps = float((carried / points.seconds).max())
+    chain = _Chain.of(points, knots, hops)
+    fastest = float((carried / points.seconds).max())
     least_s = float(points.seconds.min())
-    scale = np.array([least_s, *([least_s / hops.max()] if chain.apart else []), *[1 / fastest_bps] * (len(knots) + 1)])
-    low = np.array([0.0] * (1 + chain.apart) + [1 / _FASTEST] * (len(knots) + 1))
+    count = len(knots) + 1
+    scale = np.array([least_s, *([least_s / hops.max()] if chain.apart else []), *[1 / fastest] * count])
+    low = np.array([0.0] * (1 + chain.apart) + [1 / _FASTEST] * count)
+    place = np.searchsorted(chain.starts, points.sizes, side="right") - 1
+    parts = np.stack([np.ones(len(hops)), hops, carried], axis=1)
+    given_s = 0.0 if chain.apart else hops * latency_s
 
-    def residuals(x: FloatArray) -> FloatArray:
-        launch_s, latency_s, byte_s = chain.pieces(x * scale).terms(points.sizes)
-        return np.asarray((launch_s + hops * latency_s + carried * byte_s) / points.seconds - 1)
+    def design(logs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the parameters, and by what each of them is multiplied in each duration."""
+        parameters = (low + np.exp(logs)) * scale
+        return parameters, np.einsum("mt,mtp->mp", parts, chain.terms(parameters)[place])
 
-    start = np.maximum(low, np.array([0.5] * (1 + chain.apart) + [1.0] * (len(knots) + 1)))
-    found = least_squares(
-        residuals, start, bounds=(low, np.inf), loss="soft_l1", f_scale=_SOFT, ftol=tolerance, xtol=tolerance, gtol=None
-    )
-    return chain.pieces(found.x * scale)
+    def residuals(logs: FloatArray) -> FloatArray:
+        parameters, factors = design(logs)
+        return np.asarray((given_s + factors @ parameters) / points.seconds - 1)
+
+    def slopes(logs: FloatArray) -> FloatArray:
+        return np.asarray(design(logs)[1] * (np.exp(logs) * scale) / points.seconds[:, None])
+
+    start = np.log([0.5] * (1 + chain.apart) + [1.0] * count)
+    found = least_squares(residuals, start, slopes, loss="soft_l1", f_scale=_SOFT, ftol=tolerance, xtol=tolerance)
+    parameters, _ = design(found.x)
+    launch_s, fitted_latency_s, byte_s = (chain.terms(parameters) @ parameters).T.tolist()
+    latencies = fitted_latency_s if chain.apart else [latency_s] * count
+    return Pieces(points.operation, chain.starts, tuple(launch_s), tuple(latencies), tuple(byte_s))
 
 
 class _Chain(NamedTuple):
     """What turns the parameters of a fit into pieces that follow each other.
 
+    The parameters are the first launch; the first latency, if it can be told apart; and each piece's time of a byte.
+
     Attributes
     ----------
     starts : tuple of int
-    hops : tuple of int, of the fewest and the most workers, or one if they are the same
+    hops : tuple of int
+        Of the fewest and of the most workers, or one number if these are the same.
     carried : tuple of tuples of int
         For each of these, what is carried at each start.
-    latency_s : float
-        Where the latency is not fitted.
     """
 
-    operation: Operation
     starts: tuple[int, ...]
     hops: tuple[int, ...]
     carried: tuple[tuple[int, ...], ...]
-    latency_s: float
 
     @classmethod
-    def of(cls, points: Points, knots: tuple[int, ...], hops: IntArray, latency_s: float) -> "_Chain":
-        ends = dict.fromkeys((int(hops.argmin()), int(hops.argmax())))
+    def of(cls, points: Points, knots: tuple[int, ...], hops: IntArray) -> "_Chain":
+        ends = (int(hops.argmin()), int(hops.argmax()))
         by_hops = {int(hops[place]): int(points.workers[place]) for place in ends}
         starts = (0, *knots)
         carried = tuple(tuple(_path(points.operation, count, size)[1] for size in starts) for count in by_hops.values())
-        return cls(points.operation, starts, tuple(by_hops), carried, latency_s)
+        return cls(starts, tuple(by_hops), carried)
 
     @property
     def apart(self) -> bool:
         """Whether launch and latency can be told apart."""
         return len(self.hops) > 1
 
-    def pieces(self, parameters: FloatArray) -> Pieces:
-        """Return the pieces of a first launch, a first latency where it is fitted, and each piece's time of a byte."""
-        first = [float(number) for number in parameters[: 1 + self.apart]]
-        byte_s = [float(number) for number in parameters[1 + self.apart :]]
-        launch, latency = first if self.apart else (first[0], self.latency_s)
-        launches, latencies = [launch], [latency]
-        for i in range(1, len(self.starts)):
-            worth = [
-                launch + hops * latency + carried[i] * (byte_s[i - 1] - byte_s[i])
-                for hops, carried in zip(self.hops, self.carried, strict=True)
-            ]  # what is left for launch and latency
-            launch, latency = self._split(worth)
-            launches.append(launch)
-            latencies.append(latency)
-        return Pieces(self.operation, self.starts, tuple(launches), tuple(latencies), tuple(byte_s))
+    def terms(self, parameters: FloatArray) -> FloatArray:
+        """Return how each piece's launch, latency and time of a byte depend on the parameters.
 
-    def _split(self, worth: Sequence[float]) -> tuple[float, float]:
-        """Return the launch and latency that are worth this at each end, or else more, neither of them below 0."""
-        latency = self.latency_s
-        if self.apart:
-            latency = max(0.0, (worth[1] - worth[0]) / (self.hops[1] - self.hops[0]))
-        return max(0.0, *(left - hops * latency for left, hops in zip(worth, self.hops, strict=True))), latency
+        Returns
+        -------
+        FloatArray, shape [pieces, 3, parameters]
+            To be multiplied by the parameters; where a launch or a latency would be below 0, it is 0 and depends on
+            nothing.
+        """
+        units = np.eye(len(parameters))
+        byte = units[1 + self.apart :]
+        launch, latency = units[0], units[1] if self.apart else np.zeros(len(parameters))
+        rows = [(launch, latency, byte[0])]
+        for i in range(1, len(self.starts)):
+            left = [
+                launch + hops * latency + carried[i] * (byte[i - 1] - byte[i])
+                for hops, carried in zip(self.hops, self.carried, strict=True)
+            ]  # for launch and latency, at each end
+            if self.apart:
+                latency = _above_zero((left[1] - left[0]) / (self.hops[1] - self.hops[0]), parameters)
+            launches = [own - hops * latency for own, hops in zip(left, self.hops, strict=True)]
+            launch = _above_zero(max(launches, key=lambda own: float(own @ parameters)), parameters)
+            rows.append((launch, latency, byte[i]))
+        return np.array(rows)
+
+
+def _above_zero(factors: FloatArray, parameters: FloatArray) -> FloatArray:
+    return factors if factors @ parameters > 0 else np.zeros_like(factors)

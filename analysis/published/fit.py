@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from ...compressors.errors import InputError
 from .predict import Predictor
 from .sets import RunSet, Terms
 from .table import Run
@@ -13,6 +12,8 @@ _STEP = 1e-3
 """Of the logarithm of a term, for differences."""
 _ENOUGH = 1e-5
 """Relative change at which the search ends."""
+_INFLUENCE = 1e-4
+"""The least change of a calibration row, relative to that of a term, which determines the term."""
 
 
 def fitted(of: RunSet, start: Terms, calibration: list[Run], predictor: Predictor) -> Terms:
@@ -27,6 +28,11 @@ def fitted(of: RunSet, start: Terms, calibration: list[Run], predictor: Predicto
         The other terms, and where the search starts.
     calibration : list of Run
     predictor : Predictor
+
+    Raises
+    ------
+    ValueError
+        If a term starts at 0, or has no influence on the calibration rows.
     """
     if not of.fit:
         return start
@@ -42,6 +48,8 @@ def fitted(of: RunSet, start: Terms, calibration: list[Run], predictor: Predicto
 
     first = [getattr(start, name) for name in of.fit]
     if not all(first):
-        raise InputError(f"{of.title}: the search for {', '.join(of.fit)} needs a start above 0 for each")
+        raise ValueError(f"{of.title}: the search for {', '.join(of.fit)} needs a start above 0 for each")
     found = least_squares(errors, np.log(first), diff_step=_STEP, xtol=_ENOUGH, ftol=_ENOUGH, gtol=_ENOUGH)
+    if np.linalg.matrix_rank(found.jac, tol=_INFLUENCE) < len(of.fit):
+        raise ValueError(f"{of.title}: its calibration rows do not determine {', '.join(of.fit)}")
     return terms(found.x)

@@ -1,6 +1,7 @@
 """The messages of a published run's step: which tensors travel together, and what a scheme puts on the wire for them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -135,6 +136,22 @@ def _slices(tensor: Tensor) -> Iterator[tuple[int, ...]]:
     yield from ((SLICE,) for _ in range(whole))
     if rest:
         yield (rest,)
+
+
+def to_neighbours(log: StepLog, workers: int) -> StepLog:
+    """Return the log of a step in which what is gathered from all goes to two neighbours in a ring instead.
+
+    What comes from both is decoded as one, as in the last round of ``twosided``.
+    """
+    ring = [tuple((i + side) % workers for i in range(workers)) for side in (1, -1)]
+    return tuple(
+        MessageLog(
+            message.message,
+            tuple(replace(work, scheme=f"twosided({work.scheme})") for work in message.work),
+            tuple(Collective("permute", 0, "bytes", c.sent_bytes, to) for c in message.collectives for to in ring),
+        )
+        for message in log
+    )
 
 
 def packed(work: Workload, groups: Groups, width: int, memory_bytes_s: float) -> Workload:

@@ -51,7 +51,7 @@ def work_of(run: Run, alone_s: float, device: Device) -> Workload:
     device : Device
         Prices the optimizer where its time was not measured.
     """
-    own = _base(run.model, run.batch, device)
+    own = _base(run.model, device)
     if run.forward_ms is not None and run.backward_ms is not None:
         optimizer_s = (run.optimizer_ms or 0.0) / 1e3
         return scaled(own, run.forward_ms / 1e3, run.backward_ms / 1e3, optimizer_s)
@@ -71,10 +71,10 @@ def scaled(work: Workload, forward_s: float, backward_s: float, optimizer_s: flo
 
 
 @lru_cache(maxsize=32)
-def _base(model: str, batch: int, device: Device) -> Workload:
+def _base(model: str, device: Device) -> Workload:
     """Return a workload with the right shares of the layers, whatever its sum."""
     if model in MODELS:
-        return model_workload(load_model(model), device, batch)
+        return model_workload(load_model(model), device, load_model(model).batch)
     _, times_s = _traced(model)
     layers = tuple(
         Layer(name, (name,), prod(shape), FORWARD * times_s[name], times_s[name])

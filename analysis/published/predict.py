@@ -14,7 +14,7 @@ from ...sim.step.options import StepOptions
 from ...sim.step.overhead import Overhead
 from ...sim.step.synthetic import Cache
 from ...sim.step.timeline import timeline
-from .messages import Seconds, group, packed, step_of, value_bytes
+from .messages import Groups, Seconds, Step, group, packed, step_of, to_neighbours, value_bytes
 from .models import tensors, work_of
 from .sets import RunSet, Schedule, Terms
 from .table import Run
@@ -35,13 +35,14 @@ class Predictor:
     runs : dict of str to Run
         Where the times of steps on their own are found.
     schedules : dict of str to Schedule
-    cache : dict
-        What units put on the wire; it is filled.
+    cache, steps : dict
+        What units and whole steps put on the wire; they are filled.
     """
 
     runs: dict[str, Run]
     schedules: dict[str, Schedule]
     cache: Cache = field(default_factory=dict)
+    steps: dict[tuple[str, tuple[int, ...], str, int], Step] = field(default_factory=dict)
 
     def step_s(self, run: Run, of: RunSet, terms: Terms) -> float:
         """Return the predicted time of a run's step.
@@ -64,25 +65,36 @@ class Predictor:
         """Return the measured time of a run's step without partners."""
         if not run.alone:
             return sum(part or 0.0 for part in (run.forward_ms, run.backward_ms, run.optimizer_ms)) / 1e3
-        return self.runs[run.alone].step_s(of.steps_per_epoch)
+        alone = self.runs[run.alone]
+        return alone.step_s(of.steps_per_epoch) * run.batch / alone.batch
 
     def _step_s(self, run: Run, of: RunSet, terms: Terms, schedule: Schedule, text: str) -> float:
         scheme, device = parse_scheme(text), load_device(DEVICE)
         work = work_of(run, self.alone_s(run, of), device)
         workers = run.hosts if schedule.per_host else run.workers
-        if workers == 1:
+        if workers == 1 and not schedule.everywhere:
             return work.forward_s + work.backward_s + work.optimizer_s
         cluster, width = cluster_of(run, schedule, terms), value_bytes(scheme)
         groups = group(schedule, tensors(run.model, work), width, work, message_s(cluster, workers))
-        step = step_of(groups, scheme, workers, self.cache)
+        step = self._step(run.model, groups, text, workers)
         if isinstance(scheme, Dense):
             work = packed(work, groups, width, device.memory)
+        if schedule.neighbours:
+            step = step._replace(log=to_neighbours(step.log, workers))
         overhead = schedule.overhead.get(text.partition("(")[0], Overhead())
-        if schedule.shared_work:
+        if schedule.everywhere:
             overhead = overhead.model_copy(update={"factor": overhead.factor / run.gpus_per_host})
         parse = lru_cache(parse_scheme)
         played = timeline([step.log], step.ready, work, cluster, overhead, device, schedule.options, parse=parse)
         return float(played.step_s[0])
+
+
+    def _step(self, model: str, groups: Groups, text: str, workers: int) -> Step:
+        """Return what is put on the wire, from memory if it was asked for before."""
+        key = model, tuple(len(own) for own in groups), text, workers
+        if key not in self.steps:
+            self.steps[key] = step_of(groups, parse_scheme(text), workers, self.cache)
+        return self.steps[key]
 
 
 def cluster_of(run: Run, schedule: Schedule, terms: Terms) -> Cluster:
@@ -94,7 +106,7 @@ def cluster_of(run: Run, schedule: Schedule, terms: Terms) -> Cluster:
     rates = [rate for rate in (link, terms.between) if rate is not None]
     inside = None if schedule.per_host else terms.inside
     gpus = 1 if schedule.per_host else run.gpus_per_host
-    between = min([*rates, *([] if inside is None else [_BARELY * inside])])
+    between = min([*rates, *([] if inside is None else [_BARELY * inside])], default=_BARELY)
     keys = {"bandwidth": f"{between!r} bit/s", "latency": f"{terms.latency!r} s", "launch": f"{terms.launch!r} s"}
     if inside is None or gpus == 1:
         return make_cluster(keys)

@@ -32,14 +32,16 @@ class Schedule(_Section):
     per_host : bool
         Whether one message leaves a host for all its GPUs. What they exchange among themselves is then part of the
         measured time of a host on its own.
+    everywhere : bool
+        Whether GPUs of a host compress what they exchange among themselves too, each its part of every tensor.
     codec : {"compute", "stream"}
         Where encoding and decoding run.
-    or_dense : bool
-        Whether it sends whole gradients where that is faster.
-    shared_work : bool
-        Whether the GPUs of a host share encoding and decoding evenly.
     overhead : dict of str to Overhead
         By the scheme's name, what replaces the costs of encoding and decoding that gradwire has for the device.
+    or_dense : bool
+        Whether it sends whole gradients where that is faster.
+    neighbours : bool
+        Whether a message goes to two neighbours in a ring instead of all others.
     source : str
     """
 
@@ -48,10 +50,11 @@ class Schedule(_Section):
     first_bucket: Size | None = None
     overlap: bool = True
     per_host: bool = False
+    everywhere: bool = False
     codec: Literal["compute", "stream"] = "compute"
-    or_dense: bool = False
-    shared_work: bool = False
     overhead: dict[str, Overhead] = {}
+    or_dense: bool = False
+    neighbours: bool = False
     source: Annotated[str, Field(min_length=1)]
 
     @property

@@ -42,14 +42,14 @@ def fitted(of: RunSet, start: Terms, calibration: list[Run], predictor: Predicto
 
     def errors(logarithms: NDArray[np.float64]) -> list[float]:
         now = terms(logarithms)
-        return [
-            predictor.step_s(run, of, now) / run.step_s(of.steps_per_epoch) - 1 for run in calibration
-        ]
+        return [predictor.step_s(run, of, now) / run.step_s(of.steps_per_epoch) - 1 for run in calibration]
 
     first = [getattr(start, name) for name in of.fit]
     if not all(first):
         raise ValueError(f"{of.title}: the search for {', '.join(of.fit)} needs a start above 0 for each")
-    found = least_squares(errors, np.log(first), diff_step=_STEP, xtol=_ENOUGH, ftol=_ENOUGH, gtol=_ENOUGH)
-    if np.linalg.matrix_rank(found.jac, tol=_INFLUENCE) < len(of.fit):
+    found = least_squares(
+        errors, np.log(first), diff_step=[_STEP] * len(first), xtol=_ENOUGH, ftol=_ENOUGH, gtol=_ENOUGH
+    )
+    if np.linalg.matrix_rank(np.asarray(found.jac), tol=_INFLUENCE) < len(of.fit):
         raise ValueError(f"{of.title}: its calibration rows do not determine {', '.join(of.fit)}")
     return terms(found.x)

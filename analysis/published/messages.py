@@ -1,4 +1,4 @@
-"""The messages of a published run's step: which tensors travel together, and what a scheme puts on the wire for them."""
+"""The messages of a published run's step: which tensors travel together, and what is put on the wire for them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -116,7 +116,7 @@ def _partition(groups: Groups) -> Partition:
     messages: list[Message] = []
     start = 0
     for own in groups:
-        units = []
+        units: list[Unit] = []
         for tensor in own:
             for shape in _slices(tensor):
                 parameter = Parameter(f"{tensor.name}/{len(units)}", shape, start)

@@ -1,4 +1,4 @@
-"""What a published run computes and sends: tensors in the order in which they become ready, and a step's compute times."""
+"""What a published run computes: its tensors as they become ready, and how long a step takes without partners."""
 
 import csv
 from collections import defaultdict

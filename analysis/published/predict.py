@@ -72,7 +72,7 @@ class Predictor:
         scheme, device = parse_scheme(text), load_device(DEVICE)
         work = work_of(run, self.alone_s(run, of), device)
         workers = run.hosts if schedule.per_host else run.workers
-        if workers == 1 and not schedule.everywhere:
+        if schedule.sends_nothing(run.hosts):
             return work.forward_s + work.backward_s + work.optimizer_s
         cluster, width = cluster_of(run, schedule, terms), value_bytes(scheme)
         groups = group(schedule, tensors(run.model, work), width, work, message_s(cluster, workers))
@@ -87,7 +87,6 @@ class Predictor:
         parse = lru_cache(parse_scheme)
         played = timeline([step.log], step.ready, work, cluster, overhead, device, schedule.options, parse=parse)
         return float(played.step_s[0])
-
 
     def _step(self, model: str, groups: Groups, text: str, workers: int) -> Step:
         """Return what is put on the wire, from memory if it was asked for before."""

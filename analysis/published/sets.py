@@ -62,6 +62,10 @@ class Schedule(_Section):
         """How a step is played."""
         return StepOptions(overlap=self.overlap, codec=self.codec)
 
+    def sends_nothing(self, hosts: int) -> bool:
+        """Return whether there is nobody to send to on so many hosts."""
+        return hosts == 1 and self.per_host and not self.everywhere
+
 
 class Terms(_Section):
     """What a set's cluster is described by.

@@ -1,4 +1,4 @@
-"""The validation on published runs: which rows are inputs, which are fitted, and what the others are predicted to take."""
+"""The validation on published runs: which are inputs, which are fitted, and what the others are predicted to take."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,12 +34,15 @@ class Outcome:
         Of a step.
     predicted_s : float or None
         Likewise; None for inputs, and where nothing can be played.
+    nothing_sent : bool
+        Whether nothing is exchanged, so that an input itself is the prediction.
     """
 
     run: Run
     role: Role
     measured_s: float
     predicted_s: float | None
+    nothing_sent: bool = False
 
     @property
     def error(self) -> float:
@@ -155,4 +158,4 @@ def _outcome(run: Run, of: RunSet, terms: Terms, inputs: set[str], predictor: Pr
     if run.unknown:
         return Outcome(run, Role.UNCOUNTED, measured_s, predicted_s)
     role = Role.FITTED if run.run in of.calibration else Role.PREDICTED
-    return Outcome(run, role, measured_s, predicted_s)
+    return Outcome(run, role, measured_s, predicted_s, predictor.schedules[run.schedule].sends_nothing(run.hosts))

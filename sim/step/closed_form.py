@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from ..cluster.sections import Shaper
 from ..network.costs import Cost, Costs
+from ..network.costs import Batch, Cost, Costs
 from ..network.critical import ClosedFormError, FloatArray
 from ..network.tokens import TokenBucket
 from .graph import OVERHEAD, Resource, StepGraph
@@ -36,7 +37,21 @@ def price(graph: StepGraph, costs: Costs | None, options: StepOptions) -> Priced
         raise ClosedFormError(f"{options.streams} communication streams share the links")
     if costs is None:
         return ()
-    return tuple(tuple(costs.cost(batch) for batch in exchange.batches) for exchange in graph.exchanges)
+    known: dict[tuple[object, ...], Cost] = {}
+    return tuple(tuple(_cost(batch, costs, known) for batch in exchange.batches) for exchange in graph.exchanges)
+
+
+def _cost(batch: Batch, costs: Costs, known: dict[tuple[object, ...], Cost]) -> Cost:
+    """Return what a collective costs; those in which all workers send as much are computed once for each size.
+
+    A deep model has hundreds of tensors, but few sizes of them.
+    """
+    if len(batch.sent_bytes) > 1 or batch.sent_bytes.strides[-1] or batch.chunks:
+        return costs.cost(batch)
+    key = batch.operation, batch.peers, batch.sent_bytes.shape[-1], int(batch.sent_bytes[0, 0])
+    if key not in known:
+        known[key] = costs.cost(batch)
+    return known[key]
 
 
 def step_times(

@@ -17,6 +17,7 @@ from .sweep import sweep
 from .theory import run as theory_run
 from .theory import scheme, suite
 from .time import time
+from .validate import validate
 from .validate_published import published
 
 app = typer.Typer(
@@ -64,10 +65,7 @@ theory.command("run")(guarded(theory_run))
 theory.command("suite")(guarded(suite, _KEPT))
 app.add_typer(theory, name="theory")
 
-validate = typer.Typer(
-    help="Compare predictions with measurements.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
-validate.command("published")(guarded(published))
-app.add_typer(validate, name="validate")
+validations = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+validations.callback()(guarded(validate, _MEASURED))
+validations.command("published")(guarded(published))
+app.add_typer(validations, name="validate")

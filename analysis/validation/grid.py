@@ -1,20 +1,23 @@
 """The grid: which training steps are predicted and measured, and what is measured to calibrate for them."""
 
 import math
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from ...compressors.base import Shape
 from ...compressors.errors import InputError
+from ...compressors.partition import Partition, partition
 from ...compressors.spec import parse_scheme
-from ...compressors.wirelog import Operation
+from ...compressors.wirelog import Collective, Operation, StepLog
 from ...sim.faults import fault_lines
 from ...sim.models.base import Model
-from ...sim.step.measured import family
+from ...sim.step.synthetic import synthetic_log
 from ...sim.training.train import new_model
-from ..measurement.jobs import CodecJob, CollectiveJob, ComputeJob, Job, StepJob
+from ..calibration.plan import codec_plan
+from ..measurement.jobs import CollectiveJob, ComputeJob, Job, StepJob
 from ..measurement.subject import find, training_of
 
 SCHEMES = (
@@ -30,14 +33,11 @@ SCHEMES = (
     "scaledsign",
     "powersgd(rank=2)",
 )
-OPERATIONS: tuple[Operation, ...] = ("all-reduce", "all-gather")
-"""What the schemes of a grid exchange by; others are measured where a scheme asks for them."""
 _PER_DECADE = 2
 _SMALLEST_BYTES = 4
-_PAUSE_S = 0.02
-"""Rest before each collective, as a step's computation is one."""
-_UNITS = 4
-"""Units of the messages that tell what a message costs besides its units."""
+_AGREEMENT_BYTES = 4
+_RESTED = {"pause_s": 0.02, "budget_s": 3.0, "repeats": 30}
+"""How collectives are measured."""
 
 
 class Subject(BaseModel):
@@ -142,62 +142,51 @@ def compute_jobs(grid: Grid) -> list[Job]:
 
 
 def codec_jobs(grid: Grid) -> list[Job]:
-    """Return measurements of what each scheme costs, over the sizes and densities that the grid has.
+    """Return measurements of what each scheme costs, over the sizes and densities that the grid has."""
+    shapes = [shape for subject in grid.subjects for shape in subject.shapes().values()]
+    return [job.model_copy(update={"repeats": grid.repeats}) for job in codec_plan(grid.schemes, shapes)]
 
-    Schemes that differ in their density only are measured at each of the family's densities.
+
+def collective_jobs(grid: Grid) -> list[Job]:
+    """Return measurements of the collectives that the grid's steps need, over their sizes.
+
+    Each is done after a rest, as after a step's computation.
     """
-    units = {shape for subject in grid.subjects for shape in subject.shapes().values()}
-    jobs: list[Job] = []
-    for scheme in grid.schemes:
-        for dims in (1, 2):
-            sizes = [math.prod(shape) for shape in units if min(len(shape), 2) == dims]
-            ladder = spaced(min(sizes), max(sizes)) if sizes else []
-            shapes = dict.fromkeys(_shape(size, dims) for size in ladder)
-            jobs += [CodecJob(scheme=scheme, shape=shape, repeats=grid.repeats) for shape in shapes]
-            if shapes:
-                smallest = next(iter(shapes))
-                jobs.append(CodecJob(scheme=scheme, shape=smallest, units=_UNITS, repeats=grid.repeats))
-    return jobs
+    largest: dict[Operation, int] = {"all-reduce": _SMALLEST_BYTES, "all-gather": _SMALLEST_BYTES}
+    for job in grid.steps():
+        shapes = Subject(task=job.task, options=job.options, batch_size=job.batch_size).shapes()
+        for message in wire_log(job, shapes, grid.workers):
+            for collective in message.collectives:
+                own = largest.get(collective.operation, _SMALLEST_BYTES)
+                largest[collective.operation] = max(own, *collective.sent_bytes)
+    return [
+        CollectiveJob(operations=(operation,), sizes=_spaced(most, _multiple(operation, grid.workers)), **_RESTED)
+        for operation, most in largest.items()
+    ]
 
 
-def collective_jobs(largest: int) -> list[Job]:
-    """Return measurements of collectives up to a size in bytes, each after a rest, as after a step's computation."""
-    sizes = tuple(size - size % 4 for size in spaced(_SMALLEST_BYTES, largest))
-    return [CollectiveJob(operations=OPERATIONS, sizes=sizes, pause_s=_PAUSE_S, budget_s=3.0, repeats=30)]
+def wire_log(job: StepJob, shapes: dict[str, Shape], workers: int) -> StepLog:
+    """Return what a step is to put on the wire."""
+    scheme = parse_scheme(job.scheme)
+    log = synthetic_log(partition_of(job, shapes), scheme, workers, step=job.warmup)
+    if not job.agree:
+        return log
+    told = Collective("all-gather", 0, "bytes", (_AGREEMENT_BYTES,) * workers)
+    return tuple(replace(message, collectives=(told, *message.collectives)) for message in log)
 
 
-def largest_bytes(grid: Grid) -> int:
-    """Return the size of the largest message: all of a model's values in float32."""
-    return max(4 * sum(map(math.prod, subject.shapes().values())) for subject in grid.subjects)
+def partition_of(job: StepJob, shapes: dict[str, Shape]) -> Partition:
+    """Return how a step's gradients are cut."""
+    return partition(list(shapes.items()), job.unit, job.message, job.bucket_bytes, job.first_bucket_bytes)
 
 
-def densities(grid: Grid) -> dict[str, tuple[float, ...]]:
-    """Return the densities of each family of schemes in the grid, rising."""
-    found: dict[str, set[float]] = {}
-    for scheme in grid.schemes:
-        name, density = family(scheme)
-        found.setdefault(name, set()).update(() if density is None else (density,))
-    return {name: tuple(sorted(values)) for name, values in found.items()}
+def _multiple(operation: Operation, workers: int) -> int:
+    """Return of what sizes must be multiples: of whole values of each worker's chunk where some are summed or cut."""
+    return 1 if operation in ("all-gather", "broadcast", "permute") else 4 * workers
 
 
-def spaced(smallest: int, largest: int) -> list[int]:
-    """Return sizes from the smallest to the largest, spaced evenly in their logarithms.
-
-    >>> spaced(10, 1000)
-    [10, 32, 100, 316, 1000]
-    """
-    count = 1 + max(1, math.ceil(_PER_DECADE * math.log10(largest / smallest))) if largest > smallest else 1
-    return list(dict.fromkeys(_between(smallest, largest, count)))
-
-
-def _between(smallest: int, largest: int, count: int) -> Iterator[int]:
-    for i in range(count):
-        yield round(smallest * (largest / smallest) ** (i / max(1, count - 1)))
-
-
-def _shape(size: int, dims: int) -> Shape:
-    """Return a shape of about so many values: a vector, or a matrix as square as possible."""
-    if dims == 1:
-        return (size,)
-    rows = max(1, round(math.sqrt(size)))
-    return (rows, max(1, round(size / rows)))
+def _spaced(largest: int, multiple: int) -> tuple[int, ...]:
+    """Return sizes up to the largest, spaced evenly in their logarithms, as multiples."""
+    count = 2 + math.ceil(_PER_DECADE * math.log10(largest / _SMALLEST_BYTES))
+    found = np.geomspace(_SMALLEST_BYTES, largest, count)
+    return tuple(dict.fromkeys(multiple * max(1, math.ceil(size / multiple)) for size in found.tolist()))

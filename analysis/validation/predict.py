@@ -1,21 +1,18 @@
 """Predictions of measured steps: the simulator's timeline of the same step, from a profile."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from ...compressors.base import Shape
 from ...compressors.errors import InputError
-from ...compressors.partition import partition
-from ...compressors.spec import parse_scheme
-from ...compressors.wirelog import Collective, StepLog
+from ...compressors.wirelog import StepLog
 from ...sim.profile import Profile, ProfileError
 from ...sim.step.device import load_device
 from ...sim.step.options import StepOptions
 from ...sim.step.overhead import ESTIMATES, Overhead, cost_of
-from ...sim.step.synthetic import synthetic_log
 from ...sim.step.timeline import timeline
 from ...sim.step.workload import ready_after
 from ..measurement.jobs import StepJob
+from .grid import partition_of, wire_log
 
 PHASES = (
     "forward_s",
@@ -26,7 +23,6 @@ PHASES = (
     "optimizer_s",
 )
 """What adds up to a step."""
-_AGREEMENT_BYTES = 4
 _DEVICE = "v100"
 """Prices what was not measured, which predictions of measured steps refuse."""
 
@@ -70,25 +66,16 @@ def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, profile: 
     """
     if profile.cluster is None:
         raise ProfileError("the profile has no cluster; calibrate collectives too")
-    cut = partition(list(shapes.items()), job.unit, job.message, job.bucket_bytes, job.first_bucket_bytes)
     workload = profile.workload(job.task, dict(job.options), job.batch_size).times.workload(shapes)
     overhead, device = Overhead(codecs=profile.codecs), load_device(_DEVICE)
-    log = synthetic_log(cut, parse_scheme(job.scheme), workers, step=job.warmup)
+    log, ready = wire_log(job, shapes, workers), ready_after(partition_of(job, shapes), workload)
     options = StepOptions(overlap=job.overlap)
-    if job.agree:
-        log = _agreeing(log, workers)
     beyond = _beyond(log, overhead, workers)
-    times = timeline([log], ready_after(cut, workload), workload, profile.cluster, overhead, device, options)
+    times = timeline([log], ready, workload, profile.cluster, overhead, device, options)
     phases = {name: float(getattr(times, name)[0]) for name in PHASES}
     return Predicted(
         float(times.step_s[0]), phases, float(times.sent_bytes[0]), tuple(sorted({*beyond, *times.extrapolated}))
     )
-
-
-def _agreeing(log: StepLog, workers: int) -> StepLog:
-    """Return a step in which, for each message, workers first tell each other that all is finite."""
-    told = Collective("all-gather", 0, "bytes", (_AGREEMENT_BYTES,) * workers)
-    return tuple(replace(message, collectives=(told, *message.collectives)) for message in log)
 
 
 def _beyond(log: StepLog, overhead: Overhead, workers: int) -> set[str]:

@@ -24,7 +24,7 @@ from ..measurement.records import (
 )
 from .errors import Compared
 from .frozen import Frozen, check_apart
-from .grid import Grid, Subject, codec_jobs, collective_jobs, compute_jobs, largest_bytes
+from .grid import Grid, Subject, codec_jobs, collective_jobs, compute_jobs
 from .predict import Predicted, predict_step
 from .site import Rate, Site
 
@@ -120,7 +120,7 @@ class Runner:
         grid = self._grid
         self._measure("computation and codecs", [*compute_jobs(grid), *codec_jobs(grid)], None, CALIBRATION)
         for link in grid.links_bps:
-            self._measure("collectives", collective_jobs(largest_bytes(grid)), link, CALIBRATION)
+            self._measure("collectives", collective_jobs(grid), link, CALIBRATION)
         machine, records = read_records(self._folder / CALIBRATION)
         return {link: fit_link(records, machine, link) for link in grid.links_bps}
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..cluster.sections import Shaper
-from ..network.costs import Cost, Costs
 from ..network.costs import Batch, Cost, Costs
 from ..network.critical import ClosedFormError, FloatArray
 from ..network.tokens import TokenBucket

@@ -154,6 +154,8 @@ def _progress() -> Iterator[Report]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("starting", total=None)
-        yield lambda part, done, of, label: progress.update(
-            bar, completed=done, total=of, description=f"{part}: {label}"
-        )
+
+        def report(part: str, done: int, of: int, label: str) -> None:
+            progress.update(bar, completed=done, total=of, description=f"{part}: {label}")
+
+        yield report

@@ -79,6 +79,29 @@ def test_networks(network, count):
     assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
 
+def test_hidden_widths_are_those_asked_for():
+    shapes = [tuple(p.shape) for p in make_task("mnist", {"hidden": "20,7,5"}).model().parameters()]
+    assert shapes == [(20, 784), (20,), (7, 20), (7,), (5, 7), (5,), (10, 5), (10,)]
+    assert sum(p.numel() for p in make_task("mnist", {"hidden": "2048,2048"}).model().parameters()) == 5_824_522
+    assert len(list(make_task("mnist", {"hidden": 16}).model().parameters())) == 4
+    torch.manual_seed(3)
+    default = make_task("mnist", {}).model().state_dict()
+    torch.manual_seed(3)
+    asked = make_task("mnist", {"hidden": "300,100"}).model().state_dict()
+    assert all(torch.equal(default[name], asked[name]) for name in default)
+
+
+@pytest.mark.parametrize("hidden", ["", "0", "20,", "20,0", "20, 10", "-3", "wide", 0, -3])
+def test_widths_that_are_none_are_refused(hidden):
+    with pytest.raises(TaskError, match=r"^task\.hidden = .*: must be widths of at least 1 with commas between"):
+        make_task("mnist", {"hidden": hidden})
+
+
+def test_only_the_mlp_has_widths():
+    with pytest.raises(TaskError, match=r"^task\.hidden = '20': network 'cnn' takes no widths; give network 'mlp'$"):
+        make_task("mnist", {"network": "cnn", "hidden": "20"})
+
+
 def test_mlp_learns_the_packaged_digits():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -102,6 +102,7 @@ def join(plan: Plan) -> Group:
         torch.cuda.set_device(device)
     torch.set_num_threads(plan.threads)
     dist.init_process_group(plan.backend, timeout=timedelta(seconds=plan.start_limit_s + plan.job_limit_s))
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports much: now, not in a job
     group = Group(rank, size, device, Clock(device), plan.link, plan.search)
     group.barrier()
     return group

@@ -17,6 +17,8 @@ from .heldout import Errors
 Phases = tuple[float, float, float]
 """Seconds of encoding, of work between rounds, and of decoding."""
 _KEYS = ("encode_s", "between_s", "decode_s")
+_LEAST_SHARE = 1e-3
+"""Of a message's time that its units have at least: none of them costs nothing, which logarithms could not bear."""
 _Place = tuple[float | None, int]
 """Density and size."""
 
@@ -67,7 +69,7 @@ def fit_codecs(records: Sequence[CodecRecord]) -> CodecFit:
         besides = _message_s(group)
         table = _rectangle(kind, _unit_s(group, besides))
         codecs.append(_codec(kind, table, besides))
-        differences = _held_out(kind, table)
+        differences = _held_out(kind, table, sum(besides))
         if len(differences):
             errors[str(kind)] = Errors.of(differences)
     return CodecFit(tuple(codecs), errors)
@@ -106,7 +108,8 @@ def _unit_s(records: Iterable[CodecRecord], besides: Phases) -> dict[_Place, Pha
     for record in records:
         _, density = family(record.scheme)
         of_units = zip(_medians(record), besides, strict=True)
-        found[density, prod(record.shape)].append([max(0.0, all_s - own_s) / record.units for all_s, own_s in of_units])
+        units = [max(_LEAST_SHARE * all_s, all_s - own_s) / record.units for all_s, own_s in of_units]
+        found[density, prod(record.shape)].append(units)
     result = {}
     for place, rows in found.items():
         encode, between, decode = np.median(rows, axis=0).tolist()
@@ -134,21 +137,22 @@ def _codec(kind: Kind, table: Mapping[_Place, Phases], besides: Phases = (0.0, 0
     return MeasuredCodec.model_validate({**kind._asdict(), "densities": densities, "sizes": sizes, **tables, **message})
 
 
-def _held_out(kind: Kind, table: Mapping[_Place, Phases]) -> FloatArray:
-    """Return relative errors of the three phases' sums, each from a table without its size, or without its density."""
+def _held_out(kind: Kind, table: Mapping[_Place, Phases], besides_s: float) -> FloatArray:
+    """Return relative errors of messages of one unit, each from a table without its size, or without its density."""
     sizes = sorted({size for _, size in table})
     densities = sorted({density for density, _ in table if density is not None})
     errors = []
     for size in sizes[1:-1]:
         left = _codec(kind, {place: phases for place, phases in table.items() if place[1] != size})
-        errors += [_error(left, place, phases) for place, phases in table.items() if place[1] == size]
+        errors += [_error(left, place, phases, besides_s) for place, phases in table.items() if place[1] == size]
     for density in densities[1:-1]:
         left = _codec(kind, {place: phases for place, phases in table.items() if place[0] != density})
-        errors += [_error(left, place, phases) for place, phases in table.items() if place[0] == density]
+        errors += [_error(left, place, phases, besides_s) for place, phases in table.items() if place[0] == density]
     return np.array(errors)
 
 
-def _error(codec: MeasuredCodec, place: _Place, phases: Phases) -> float:
+def _error(codec: MeasuredCodec, place: _Place, phases: Phases, besides_s: float) -> float:
     density, size = place
     cost = codec.cost(size, density)
-    return (cost.encode_s + cost.between_s + cost.decode_s) / sum(phases) - 1 if sum(phases) else 0.0
+    measured_s = besides_s + sum(phases)
+    return (besides_s + cost.encode_s + cost.between_s + cost.decode_s) / measured_s - 1 if measured_s else 0.0

@@ -34,8 +34,9 @@ def summary(profile: Profile, report: Report) -> Iterator[str]:
         )
     for codec in profile.codecs:
         kind = "vectors" if codec.dims == 1 else "matrices"
+        sizes = " to ".join(dict.fromkeys(f"{size}" for size in (codec.sizes[0], codec.sizes[-1])))
         densities = f" at {len(codec.densities)} densities" if len(codec.densities) > 1 else ""
-        yield f"{codec.scheme}: {kind} of {codec.sizes[0]} to {codec.sizes[-1]} values{densities}"
+        yield f"{codec.scheme}: {kind} of {sizes} values{densities}"
 
 
 def pieces_table(cluster: Cluster) -> Table:

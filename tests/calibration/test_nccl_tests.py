@@ -5,7 +5,7 @@ import pytest
 from gradwire.analysis.calibration.nccl_tests import bus_factor, read_nccl_tests
 from gradwire.compressors.errors import InputError
 
-HEAD = """# nThread 1 nGpus 4 minBytes 1048576 maxBytes 4194304 step: 2(factor) warmup iters: 5 iters: 20 agg iters: 1 validation: 1 graph: 0
+HEAD = """# nThread 1 nGpus 4 minBytes 1048576 maxBytes 4194304 step: 2(factor) warmup iters: 5 iters: 20 validation: 1
 #
 # Using devices
 """
@@ -40,6 +40,9 @@ def rows(factor, middle, unit=1.0, wrong="0"):
 def output(program, factor, middle, **options):
     name = f"# Collective test starting: {program}\n" if program else ""
     return name + HEAD + RANKS + COLUMNS + rows(factor, middle, **options) + FOOT
+
+
+SUMS = output("all_reduce_perf", 1.5, "float sum -1")
 
 
 @pytest.fixture
@@ -110,14 +113,17 @@ def test_factors_of_the_bus_are_those_of_the_documentation():
     ("text", "said"),
     [
         ("", "log.txt: has no rows of nccl-tests; allowed: the text that such as all_reduce_perf prints"),
-        (output("all_reduce_perf", 1.5, "float sum -1").replace("Rank", "rang"), "line 13: the number of ranks is not told"),
+        (SUMS.replace("Rank", "rang"), "line 13: the number of ranks is not told"),
         (output("", 0.75, "float none -1"), "line 12: the program is not told; put its name before the output"),
-        (output("all_gather_perf", 1.5, "float none -1"), "line 13: busbw = 30.6 GB/s contradicts algbw = 20.4; all-gather of 4 ranks has 15.30"),
+        (
+            output("all_gather_perf", 1.5, "float none -1"),
+            "line 13: busbw = 30.6 GB/s contradicts algbw = 20.4; all-gather of 4 ranks has 15.30",
+        ),
         (output("sendrecv_perf", 1, "float none -1"), "line 1: sendrecv_perf is not read; allowed: all_reduce_perf, "),
-        (output("all_reduce_perf", 1.5, "float sum -1").replace("51.4", "x"), "is no row of nccl-tests"),
+        (SUMS.replace("51.4", "x"), "is no row of nccl-tests"),
     ],
     ids=["empty", "no ranks", "no name", "wrong bus", "other program", "garbled"],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_said_in_one_line(read, text, said):
     with pytest.raises(InputError) as caught:
         read(text)

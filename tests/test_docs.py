@@ -258,15 +258,16 @@ def table(text: str, after: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "sweep", "time", "advise", "measure", "theory scheme", "theory run", "theory suite", "ls", "cp", "show"],
     [
         "run",
         "sweep",
         "time",
         "advise",
+        "measure",
         "theory scheme",
         "theory run",
         "theory suite",
+        "validate",
         "validate published",
         "ls",
         "cp",

@@ -40,6 +40,23 @@ def test_the_slowdown_is_of_the_codec_stream_only(engine):
     assert one.step_s == two.step_s
 
 
+@BOTH
+def test_a_blocked_worker_waits_for_each_exchange(engine):
+    """Forward 0-2, backward -7; encode 7-7.5, gather -12.25, decode -12.75; encode -13.25, gather -18, decode -18.5."""
+    run = play([TWO_GATHERS], (0, 1), TWO_LAYERS, SLOW, GIVEN, engine=engine, overlap=False, blocking=True)
+    assert run.step_s == pytest.approx([19.5], rel=1e-12)
+    assert run.exposed_communication_s == run.communication_s == pytest.approx([9.5], rel=1e-12)
+
+
+@BOTH
+def test_a_blocked_worker_goes_on_with_the_backward_pass_after_each_message(engine):
+    """Backward 2-4, encode -4.5, gather -9.25, decode -9.75; backward -12.75, encode -13.25, gather -18."""
+    run = play([TWO_GATHERS], (0, 1), TWO_LAYERS, SLOW, GIVEN, engine=engine, blocking=True)
+    spans = [(s.name, s.start_s, s.end_s) for s in run.spans(0) if s.worker == 0 and s.resource == "network"]
+    assert spans == [("exchange 0", 4.5, 9.25), ("exchange 1", 13.25, 18)]
+    assert run.step_s == pytest.approx([19.5], rel=1e-12)
+
+
 def test_two_streams_share_the_links():
     """The second gather starts at 8 instead of 9.25, and both share the links from 8.75 on, where 0.5 B of the first
     are left: those end at 9.75, the second's 4 B at 13.25.

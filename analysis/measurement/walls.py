@@ -28,13 +28,19 @@ def walls(workers: Sequence[Sequence[Segment]]) -> list[tuple[str, float]]:
     Parameters
     ----------
     workers : sequence of sequence of Segment
-        Each worker's, without gaps, of the same kinds in the same order.
+        Each worker's, without gaps, of the same kinds in the same order: work comes first, last, and between any two
+        collectives.
 
     Returns
     -------
     list of tuple of str and float
         An entry for each segment. What work between two collectives took in all is split in proportion to what its
         parts took on a mean worker.
+
+    Raises
+    ------
+    ValueError
+        If the workers did not do the same, or there is no work where there must be.
     """
     kinds = [segment.kind for segment in workers[0]]
     if any([segment.kind for segment in own] != kinds for own in workers):
@@ -57,6 +63,8 @@ def walls(workers: Sequence[Sequence[Segment]]) -> list[tuple[str, float]]:
 
 def _split(workers: Sequence[Sequence[Segment]], run: Sequence[int], seconds: float) -> list[tuple[str, float]]:
     """Return the parts of a run of work."""
+    if not run:
+        raise ValueError("there must be work before, between and after collectives")
     parts = [sum(own[i].stop - own[i].start for own in workers) for i in run]
     whole = sum(parts)
     shares = [part / whole for part in parts] if whole else [1 / len(run) for _ in run]

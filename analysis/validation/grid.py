@@ -89,7 +89,7 @@ class Grid(BaseModel):
 
     workers: Annotated[int, Field(strict=True, ge=2)] = 4
     subjects: Annotated[tuple[Subject, ...], Field(min_length=1)] = SUBJECTS
-    schemes: Annotated[tuple[str, ...], Field(min_length=1)] = SCHEMES
+    schemes: Annotated[tuple[str, ...], Field(min_length=1, validate_default=True)] = SCHEMES
     links_bps: Annotated[tuple[float | None, ...], Field(min_length=1)] = (None,)
     overlap: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
     repeats: Annotated[int, Field(strict=True, ge=3)] = 20

@@ -8,7 +8,7 @@ from ...compressors.wirelog import StepLog
 from ...sim.profile import Profile, ProfileError
 from ...sim.step.device import load_device
 from ...sim.step.options import StepOptions
-from ...sim.step.overhead import ESTIMATES, Overhead, cost_of
+from ...sim.step.overhead import Overhead, cost_of
 from ...sim.step.timeline import timeline
 from ...sim.step.workload import ready_after
 from ..measurement.jobs import StepJob
@@ -69,7 +69,7 @@ def predict_step(job: StepJob, shapes: dict[str, Shape], workers: int, profile: 
     workload = profile.workload(job.task, dict(job.options), job.batch_size).times.workload(shapes)
     overhead, device = Overhead(codecs=profile.codecs), load_device(_DEVICE)
     log, ready = wire_log(job, shapes, workers), ready_after(partition_of(job, shapes), workload)
-    options = StepOptions(overlap=job.overlap)
+    options = StepOptions(overlap=job.overlap, blocking=not job.overlap)  # as the measured steps are
     beyond = _beyond(log, overhead, workers)
     times = timeline([log], ready, workload, profile.cluster, overhead, device, options)
     phases = {name: float(getattr(times, name)[0]) for name in PHASES}
@@ -85,6 +85,6 @@ def _beyond(log: StepLog, overhead: Overhead, workers: int) -> set[str]:
         for charge in cost_of(work, overhead, load_device(_DEVICE), workers=workers):
             if charge.origin == "extrapolated":
                 found.add(f"{work.scheme} on units of {' x '.join(map(str, work.shape))}")
-            elif charge.origin in ESTIMATES:
+            elif charge.origin != "measured":
                 raise InputError(f"scheme {work.scheme}: the profile does not say what it costs; calibrate with it")
     return found

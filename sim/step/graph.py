@@ -8,6 +8,9 @@ order that is fixed beforehand:
   rounds, the work between rounds, in whose place the decoding stands after the last one; the optimizer;
 - communication: by round, then by message; of several streams, each takes the next exchange in turn.
 
+A worker that is blocked by its exchanges, instead, decodes each message before the next one's backward pass and
+encoding.
+
 Encoding, the work between rounds and decoding may have a stream of their own (``codec``), in the same order; the
 optimizer waits for its end.
 
@@ -222,6 +225,7 @@ class _Order:
 
     def __init__(self, options: StepOptions) -> None:
         self.streams = options.streams
+        self.blocking = options.blocking
         self.codec: Resource = "codec" if options.codec == "stream" else "compute"
         self.slowdown = options.slowdown if options.codec == "stream" else 1.0
         self.tasks: list[Task] = []
@@ -236,15 +240,22 @@ class _Order:
         for message in messages:
             self.tasks.append(Task("backward", message.number, message.backward_s))
             self._work("encode", message, message.encode_s, 0, needs=len(self.tasks) - 1)
+            if self.blocking:
+                self._rounds([message])
         self.tasks.append(Task("backward", None, rest_s))
+        if not self.blocking:
+            self._rounds(messages)
+        last = max((i for i, task in enumerate(self.tasks) if task.resource == "codec"), default=None)
+        self.tasks.append(Task("optimizer", None, workload.optimizer_s, needs=last))
+        return tuple(self.tasks), tuple(self.exchanges)
+
+    def _rounds(self, messages: Sequence[_Message]) -> None:
+        """Add what is done for messages after each of their rounds."""
         for r in range(1, 1 + max((len(message.rounds) for message in messages), default=0)):
             for message in messages:
                 if r <= len(message.rounds):
                     kind: Kind = "between" if r < len(message.rounds) else "decode"
                     self._work(kind, message, message.after_round_s[r - 1], r)
-        last = max((i for i, task in enumerate(self.tasks) if task.resource == "codec"), default=None)
-        self.tasks.append(Task("optimizer", None, workload.optimizer_s, needs=last))
-        return tuple(self.tasks), tuple(self.exchanges)
 
     def _work(self, kind: Kind, message: _Message, seconds: float, r: int, needs: int | None = None) -> None:
         """Add what is done for a message before its round r, and that round if there is one."""

@@ -112,6 +112,8 @@ def find_codec(codecs: tuple[MeasuredCodec, ...], scheme: str, shape: Shape) -> 
 
     Where only units of the other kind, vectors or matrices, were measured, these stand for it, as extrapolated.
     """
+    if not codecs:
+        return None
     name, density = family(scheme)
     dims = 1 if len(shape) < 2 else 2
     own = sorted((codec for codec in codecs if codec.scheme == name), key=lambda codec: codec.dims != dims)

@@ -22,6 +22,9 @@ class StepOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap: Annotated[bool, Field(strict=True, description="communicate while the backward pass still runs")] = True
+    blocking: Annotated[
+        bool, Field(strict=True, description="decode each message before the next one is encoded, waiting for it")
+    ] = False
     streams: Annotated[
         int, Field(strict=True, ge=1, description="communication streams of a worker; messages take them in turn")
     ] = 1

@@ -3,6 +3,7 @@
 What a folder has already is not measured again, so that an interrupted validation goes on where it was.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ from .site import Rate, Site
 Progress = Callable[[str, int, int, str], None]
 """Called with the part of the validation, the number of its jobs that are done, of all, and what comes next."""
 CALIBRATION, PREDICTIONS, MEASURED = "calibration.jsonl", "predictions.json", "measured.jsonl"
+RATES = "rates.json"
 
 
 class Validation(NamedTuple):
@@ -120,8 +122,16 @@ class Runner:
     # ------------------------------------------------------------------------------------------------- calibration
 
     def _rates(self) -> dict[float | None, Rate]:
-        """Measure what plain TCP reaches over each shaped link."""
-        return {link: self._site.rate(link) for link in self._grid.links_bps if link is not None}
+        """Measure what plain TCP reaches over each shaped link, once: predictions may rest on it."""
+        path = self._folder / RATES
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        found = {rate["nominal_bps"]: Rate(**rate) for rate in kept}
+        links = [link for link in self._grid.links_bps if link is not None]
+        for link in links:
+            if link not in found:
+                found[link] = self._site.rate(link)
+                path.write_text(json.dumps([rate._asdict() for rate in found.values()], indent=1), encoding="utf-8")
+        return {link: found[link] for link in links}
 
     def _calibrate(self) -> dict[float | None, Profile]:
         """Measure parts, none of which is a training step, and fit a profile for each link."""

@@ -178,4 +178,11 @@ def test_in_the_laboratory_links_have_a_rate(tmp_path):
     assert rate["nominal_bps"] == 1e8
     assert 0.8e8 < rate["alone_bps"] < 1e8
     assert "link of 100 Mbit/s: TCP reaches " in result.output
-    assert (tmp_path / "kept" / "profile-100-mbit.toml").exists()
+    (tmp_path / "kept" / "profile-100-mbit.toml").rename(tmp_path / "own.toml")
+
+    given = ["--lab", "--rate", "100 Mbit/s", *SMALL[:-1], "given", *TWO, "--from-profile", "own.toml"]
+    assert call(*given).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "given").glob("*.json*")}
+    again = call(*given)
+    assert again.exit_code == 0, again.output  # the rate, on which predictions rest here, is not measured again
+    assert {path.name: path.read_bytes() for path in (tmp_path / "given").glob("*.json*")} == before

@@ -78,7 +78,7 @@ def validate(
         check_lab()
     with open_site(grid.workers, lab) as site, _progress() as report:
         try:
-            found = Runner(grid, out, site, backend.value, limit_s, report).run(profile)
+            found = Runner(grid, out, site, backend.value, limit_s, report, Path.cwd()).run(profile)
         except MeasurementError as error:
             failure: MeasurementError | None = error
         else:
@@ -86,6 +86,10 @@ def validate(
     if failure is not None:
         say(str(failure))
         say(f"what was measured until then is in {out}, and the same command goes on from there")
+        raise typer.Exit(FAILED)
+    for record in found.failed:
+        say(f"{record.scheme} on {record.task}: {record.error}")
+    if not found.rows:
         raise typer.Exit(FAILED)
     _write(found, out)
     _show(found, out, lab)
@@ -141,8 +145,6 @@ def _show(found: Validation, out: Path, lab: bool) -> None:
         print_line(console, "Links are as they are: to shape them, add --lab, which needs root on Linux.")
     console.print(rows_table(found.rows))
     console.print(summary_table(found.rows))
-    for record in found.failed:
-        say(f"{record.scheme} on {record.task}: {record.error}")
     print_line(console, f"{verdict_line(summary(found.rows))}.", style="bold")
     print_line(console, f"Written to {out}: report.html, validation.json, profiles, records, figures.")
 

@@ -48,6 +48,7 @@ SLOW = {
     "docs/guides/scaling.md",
     "docs/guides/sweeps.md",
     "docs/guides/theory.md",
+    "docs/guides/validate.md",
     "docs/background/how-often.md",
 }
 """Pages whose blocks take more than ten seconds together."""

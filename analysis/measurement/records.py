@@ -98,7 +98,7 @@ class CollectiveRecord(Record):
     burst_bytes : int or None
         Of the token bucket that shapes it.
     seconds : tuple of float
-        Of the slowest worker at each repeat.
+        From the last worker's launch to the first one's landing, at each repeat.
     source : str
         ``measured``, or whose figures these are.
     """
@@ -141,7 +141,7 @@ class ComputeRecord(Record):
     optimizer : str
     optimizer_options : dict
     forward_s, backward_s, optimizer_s : tuple of float
-        Whole passes without hooks, of the slowest worker at each repeat.
+        Whole passes without hooks, of all workers together at each repeat.
     layers : tuple of LayerRecord
         In forward order.
     """
@@ -174,8 +174,8 @@ class CodecRecord(Record):
         How many equal units the message holds.
     workers : int
     encode_s, between_s, decode_s : tuple of float
-        Of the whole message; before the first round's exchange, between rounds, and after the last one. Each of the
-        slowest worker at each repeat.
+        Of the whole message; before the first round's exchange, between rounds, and after the last one. Of all
+        workers together at each repeat.
     """
 
     times = frozenset({"encode_s", "between_s", "decode_s"})
@@ -227,12 +227,13 @@ class StepRecord(Record):
     link_bps, burst_bytes
         As in :class:`CollectiveRecord`.
     forward_s, backward_s, encode_s, exposed_communication_s, decode_s, optimizer_s : tuple of float
-        Means over workers at each repeat; they add up to ``step_s``. Decoding holds the work between rounds. With
-        overlap, what is encoded and decoded during the backward pass is taken off it.
+        At each repeat; they add up to ``step_s``. Decoding holds the work between rounds. Those of all workers together
+        (:mod:`gradwire.analysis.measurement.walls`); with overlap means over workers, and what is encoded and decoded
+        during the backward pass is taken off it.
     communication_s : tuple of float
-        From launch to landing, over all collectives; the mean over workers.
+        From launch to landing, over all collectives; with overlap the mean over workers.
     step_s : tuple of float
-        Of the slowest worker at each repeat.
+        From when the first worker set out until the last was done; with overlap, of the slowest worker.
     ready_s : tuple of float
         When each message's gradients were ready, since the step's start; medians over repeats of means over workers.
     collectives : tuple of CollectiveUse

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -55,9 +56,9 @@ class Subject(BaseModel):
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.task}({options})" if options else self.task
 
-    def shapes(self) -> dict[str, Shape]:
-        """Return the shapes of the parameters that are trained, by name."""
-        found = find(self.task, dict(self.options))
+    def shapes(self, search: Path | None = None) -> dict[str, Shape]:
+        """Return the shapes of the parameters that are trained, by name; import paths are looked up there first."""
+        found = find(self.task, dict(self.options), search)
         if isinstance(found, Model):
             module = found.build()
         else:
@@ -141,20 +142,20 @@ def compute_jobs(grid: Grid) -> list[Job]:
     return [ComputeJob(**subject.model_dump(), repeats=2 * grid.repeats) for subject in grid.subjects]
 
 
-def codec_jobs(grid: Grid) -> list[Job]:
+def codec_jobs(grid: Grid, search: Path | None = None) -> list[Job]:
     """Return measurements of what each scheme costs, over the sizes and densities that the grid has."""
-    shapes = [shape for subject in grid.subjects for shape in subject.shapes().values()]
+    shapes = [shape for subject in grid.subjects for shape in subject.shapes(search).values()]
     return [job.model_copy(update={"repeats": grid.repeats}) for job in codec_plan(grid.schemes, shapes)]
 
 
-def collective_jobs(grid: Grid) -> list[Job]:
+def collective_jobs(grid: Grid, search: Path | None = None) -> list[Job]:
     """Return measurements of the collectives that the grid's steps need, over their sizes.
 
     Each is done after a rest, as after a step's computation.
     """
     largest: dict[Operation, int] = {"all-reduce": _SMALLEST_BYTES, "all-gather": _SMALLEST_BYTES}
     for job in grid.steps():
-        shapes = Subject(task=job.task, options=job.options, batch_size=job.batch_size).shapes()
+        shapes = Subject(task=job.task, options=job.options, batch_size=job.batch_size).shapes(search)
         for message in wire_log(job, shapes, grid.workers):
             for collective in message.collectives:
                 own = largest.get(collective.operation, _SMALLEST_BYTES)

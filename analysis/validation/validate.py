@@ -3,6 +3,7 @@
 What a folder has already is not measured again, so that an interrupted validation goes on where it was.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from ..measurement.records import (
     StepRecord,
     read_records,
 )
+from ..measurement.steps import check_step
 from .errors import Compared
 from .frozen import Frozen, check_apart
 from .grid import Grid, Subject, codec_jobs, collective_jobs, compute_jobs
@@ -31,6 +33,7 @@ from .site import Rate, Site
 Progress = Callable[[str, int, int, str], None]
 """Called with the part of the validation, the number of its jobs that are done, of all, and what comes next."""
 CALIBRATION, PREDICTIONS, MEASURED = "calibration.jsonl", "predictions.json", "measured.jsonl"
+RATES = "rates.json"
 
 
 class Validation(NamedTuple):
@@ -71,6 +74,8 @@ class Runner:
     time_limit_s : float
         Of each single job.
     progress : callable, optional
+    search : Path, optional
+        A folder in which import paths of tasks and models are looked up first.
     """
 
     def __init__(
@@ -81,10 +86,12 @@ class Runner:
         backend: Backend = "gloo",
         time_limit_s: float = 600.0,
         progress: Progress | None = None,
+        search: Path | None = None,
     ) -> None:
         self._grid, self._folder, self._site = grid, folder, site
         self._backend, self._limit_s, self._progress = backend, time_limit_s, progress
-        self._shapes: dict[str, dict[str, Shape]] = {subject.label: subject.shapes() for subject in grid.subjects}
+        self._search = search
+        self._shapes: dict[str, dict[str, Shape]] = {one.label: one.shapes(search) for one in grid.subjects}
 
     def run(self, given: Path | None = None) -> Validation:
         """Calibrate, or take a given profile; freeze the predictions; measure; compare.
@@ -92,10 +99,13 @@ class Runner:
         Raises
         ------
         InputError
-            If the folder holds something else, a given profile lacks something, or a configuration was calibrated on.
+            If a step cannot be taken, the folder holds something else, a given profile lacks something, or a
+            configuration was calibrated on.
         MeasurementError
             If a worker fails or hangs.
         """
+        for job in self._grid.steps():
+            check_step(job, self._grid.workers, self._search)
         self._folder.mkdir(parents=True, exist_ok=True)
         rates = self._rates()
         if given is None:
@@ -112,15 +122,25 @@ class Runner:
     # ------------------------------------------------------------------------------------------------- calibration
 
     def _rates(self) -> dict[float | None, Rate]:
-        """Measure what plain TCP reaches over each shaped link."""
-        return {link: self._site.rate(link) for link in self._grid.links_bps if link is not None}
+        """Measure what plain TCP reaches over each shaped link, once: predictions may rest on it."""
+        path = self._folder / RATES
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        found = {rate["nominal_bps"]: Rate(**rate) for rate in kept}
+        links = [link for link in self._grid.links_bps if link is not None]
+        for link in links:
+            if link not in found:
+                found[link] = self._site.rate(link)
+                path.write_text(json.dumps([rate._asdict() for rate in found.values()], indent=1), encoding="utf-8")
+        return {link: found[link] for link in links}
 
     def _calibrate(self) -> dict[float | None, Profile]:
         """Measure parts, none of which is a training step, and fit a profile for each link."""
         grid = self._grid
-        self._measure("computation and codecs", [*compute_jobs(grid), *codec_jobs(grid)], None, CALIBRATION)
+        self._measure(
+            "computation and codecs", [*compute_jobs(grid), *codec_jobs(grid, self._search)], None, CALIBRATION
+        )
         for link in grid.links_bps:
-            self._measure("collectives", collective_jobs(grid), link, CALIBRATION)
+            self._measure("collectives", collective_jobs(grid, self._search), link, CALIBRATION)
         machine, records = read_records(self._folder / CALIBRATION)
         return {link: fit_link(records, machine, link) for link in grid.links_bps}
 
@@ -136,6 +156,7 @@ class Runner:
             place=self._site.place,
             link=self._site.shape(link),
             time_limit_s=self._limit_s,
+            search=self._search,
             progress=None if progress is None else lambda done, of, label: progress(name, done, of, label),
         )
 

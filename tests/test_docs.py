@@ -258,7 +258,20 @@ def table(text: str, after: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "sweep", "time", "advise", "measure", "calibrate", "theory scheme", "theory run", "theory suite", "ls", "cp", "show"],
+    [
+        "run",
+        "sweep",
+        "time",
+        "advise",
+        "measure",
+        "calibrate",
+        "theory scheme",
+        "theory run",
+        "theory suite",
+        "ls",
+        "cp",
+        "show",
+    ],
 )
 def test_command_page_has_the_words_of_the_help(command: str) -> None:
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")

@@ -45,13 +45,14 @@ SLOW = {
     "docs/tutorial/first-comparison.md",
     "docs/guides/advice.md",
     "docs/guides/measure.md",
+    "docs/guides/run-folder.md",
     "docs/guides/scaling.md",
     "docs/guides/sweeps.md",
     "docs/guides/theory.md",
     "docs/guides/validate.md",
     "docs/background/how-often.md",
 }
-"""Pages whose blocks take more than ten seconds together."""
+"""Pages whose blocks take more than ten seconds; those on theory take as long together."""
 UPDATE = bool(os.environ.get("GRADWIRE_UPDATE_DOCS"))
 
 BLOCK = re.compile(
@@ -146,7 +147,8 @@ def page_folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def marked(page: Path) -> Any:
-    return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else [])
+    slow = name(page) in SLOW or name(page).startswith("docs/background/theory/")
+    return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if slow else [])
 
 
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES])

@@ -54,7 +54,9 @@ def walls(workers: Sequence[Sequence[Segment]]) -> list[tuple[str, float]]:
             continue
         launched = max(own[i].start for own in workers)
         found += _split(workers, run, launched - since)
-        since = min(own[i].stop for own in workers)
+        landings = [own[i].stop for own in workers]
+        # Who is done before all others have begun, as a broadcast's root, does not say when the bytes are there.
+        since = min(landings) if min(landings) >= launched else max(landings)
         found.append((kind, since - launched))
         run = []
     found += _split(workers, run, max(own[-1].stop for own in workers) - since)
